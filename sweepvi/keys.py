@@ -1,0 +1,208 @@
+"""Declared keys: every component is a frozen dataclass whose fields say type, range and meaning.
+
+A field is written once, as ``lr: Annotated[float, Key("step size", gt=0)] = 1e-3``. From that line come the
+check of a configuration, the listing of ``--components`` and the check of plain Python construction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from sweepvi.errors import Problem, raise_if, unknown
+
+REQUIRED = dataclasses.MISSING
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key means, and the bounds that numbers (or each entry of a tuple) must keep."""
+
+    meaning: str
+    gt: float | None = None
+    ge: float | None = None
+    lt: float | None = None
+    le: float | None = None
+
+    def bounds(self) -> str:
+        """The bounds in words, ``"> 0 and < 1"``; empty when there are none."""
+        signs = ((">", self.gt), (">=", self.ge), ("<", self.lt), ("<=", self.le))
+        return " and ".join(f"{sign} {bound:g}" for sign, bound in signs if bound is not None)
+
+    def admits(self, number: float) -> bool:
+        """Whether a number keeps the bounds; NaN never does, and infinity only where a bound is absent."""
+        return (
+            not math.isnan(number)
+            and (self.gt is None or number > self.gt)
+            and (self.ge is None or number >= self.ge)
+            and (self.lt is None or number < self.lt)
+            and (self.le is None or number <= self.le)
+        )
+
+
+@dataclass(frozen=True)
+class KeySpec:
+    """A key of a component, as read off its dataclass field."""
+
+    name: str
+    type: Any
+    default: Any
+    key: Key
+
+    @property
+    def required(self) -> bool:
+        """Whether the key has no default."""
+        return self.default is REQUIRED
+
+    def expects(self) -> str:
+        """What a valid value is, in words: ``"a number > 0"``."""
+        bounds = self.key.bounds()
+        return f"{_type_words(self.type)} {bounds}".strip()
+
+
+class Keyed:
+    """Base of frozen dataclasses with :class:`Key` fields; bad values raise ``ConfigError`` on construction."""
+
+    def __post_init__(self) -> None:
+        """Check and convert the fields in place: a list given for a tuple becomes a tuple."""
+        values = {spec.name: getattr(self, spec.name) for spec in keys_of(type(self))}
+        converted, problems = check_values(type(self), values, type(self).__name__)
+        raise_if(problems)
+        for name, value in converted.items():
+            object.__setattr__(self, name, value)
+        raise_if([Problem.of(f"{type(self).__name__}.{k}", values[k], m) for k, m in self.conflicts().items()])
+
+    def conflicts(self) -> dict[str, str]:
+        """Problems between keys that are valid one by one: key → what would be valid."""
+        return {}
+
+
+@functools.cache
+def keys_of(cls: type) -> tuple[KeySpec, ...]:
+    """The declared keys of a component class, in order."""
+    hints = get_type_hints(cls, include_extras=True)
+    specs = []
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        if get_origin(hint) is not Annotated:
+            continue
+        annotation, *extras = get_args(hint)
+        key = next(extra for extra in extras if isinstance(extra, Key))
+        specs.append(KeySpec(field.name, annotation, _default(field), key))
+    return tuple(specs)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def check_values(cls: type, values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[Problem]]:
+    """Check ``values`` against the keys of ``cls``.
+
+    Returns the converted values of the valid keys, and all problems: unknown keys, missing ones, wrong types,
+    values out of range. ``where`` prefixes the keys in the problems (``"optimizer"`` gives ``"optimizer.lr"``).
+    """
+    specs = {spec.name: spec for spec in keys_of(cls)}
+    problems = [
+        Problem.of(f"{where}.{name}", value, unknown("key", str(name), specs))
+        for name, value in values.items()
+        if name not in specs
+    ]
+    converted = {}
+    for name, spec in specs.items():
+        if (name not in values and spec.required) or (name in values and _is_missing(values[name])):
+            problems.append(Problem(f"{where}.{name}", f"missing; give {spec.expects()}: {spec.key.meaning}"))
+        elif name in values:
+            try:
+                converted[name] = convert(spec, values[name])
+            except ValueError:
+                problems.append(Problem.of(f"{where}.{name}", values[name], f"must be {spec.expects()}"))
+    return converted, problems
+
+
+def _is_missing(value: object) -> bool:
+    return isinstance(value, str) and value == "???"
+
+
+def convert(spec: KeySpec, value: Any) -> Any:
+    """Convert ``value`` to the type of the key; raises ``ValueError`` where it does not fit."""
+    return _convert(spec.type, value, spec.key)
+
+
+def _convert(annotation: Any, value: Any, key: Key) -> Any:
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return _convert_union(annotation, value, key)
+    if origin is Literal:
+        return _demand(value if any(value is c or value == c for c in get_args(annotation)) else None)
+    if origin is tuple:
+        return _convert_tuple(annotation, value, key)
+    return _convert_scalar(annotation, value, key)
+
+
+def _convert_union(annotation: Any, value: Any, key: Key) -> Any:
+    for member in get_args(annotation):
+        if member is type(None):
+            if value is None:
+                return None
+            continue
+        try:
+            return _convert(member, value, key)
+        except ValueError:
+            continue
+    raise ValueError
+
+
+def _convert_tuple(annotation: Any, value: Any, key: Key) -> tuple[Any, ...]:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise ValueError
+    members, entries = get_args(annotation), tuple(value)
+    if members[-1] is Ellipsis:
+        members = (members[0],) * len(entries)
+    if len(members) != len(entries):
+        raise ValueError
+    return tuple(_convert(member, entry, key) for member, entry in zip(members, entries, strict=True))
+
+
+def _convert_scalar(annotation: Any, value: Any, key: Key) -> Any:
+    if annotation is bool:
+        return _demand(value if isinstance(value, bool) else None)
+    if annotation is str:
+        return _demand(value if isinstance(value, str) and value else None)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError
+    if annotation is int and not float(value).is_integer():
+        raise ValueError
+    number = annotation(value)
+    if not key.admits(number):
+        raise ValueError
+    return number
+
+
+def _demand(value: Any) -> Any:
+    if value is None:
+        raise ValueError
+    return value
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _type_words(annotation: Any) -> str:
+    origin, members = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if m is type(None) else _type_words(m) for m in members)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, members))
+    if origin is tuple:
+        if members[-1] is Ellipsis:
+            return f"a list, each {_type_words(members[0])}"
+        return f"{len(members)} values, each {_type_words(members[0])}"
+    return _WORDS[annotation]
