@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from sweepvi.errors import Problem, raise_if, unknown
+from sweepvi.errors import ConfigError, Problem, raise_if, unknown
 
 REQUIRED = dataclasses.MISSING
 
@@ -125,6 +125,17 @@ def check_values(cls: type, values: Mapping[str, Any], where: str) -> tuple[dict
             except ValueError:
                 problems.append(Problem.of(f"{where}.{name}", values[name], f"must be {spec.expects()}"))
     return converted, problems
+
+
+def construct(cls: type, values: Mapping[str, Any], where: str) -> tuple[Any, list[Problem]]:
+    """Make a component of ``values``, or None and all that is wrong with them, under keys prefixed by ``where``."""
+    converted, problems = check_values(cls, values, where)
+    if problems:
+        return None, problems
+    try:
+        return cls(**converted), []
+    except ConfigError as error:
+        return None, [dataclasses.replace(p, key=p.key.replace(cls.__name__, where, 1)) for p in error.problems]
 
 
 def _is_missing(value: object) -> bool:

@@ -30,7 +30,7 @@ class ClippedAdamRule(Rule):
 
     slots: ClassVar = ("exp_avg", "exp_avg_sq")
 
-    lr: Annotated[float, Key("step size at the start", gt=0)] = 1e-3
+    lr: Annotated[float, Key("step size at the start", gt=0)] = 0.02
     betas: Annotated[tuple[float, float], Key("decay of gradient and squared-gradient averages", ge=0, lt=1)] = (
         0.9,
         0.999,

@@ -1,0 +1,194 @@
+"""Python's way in: ``sweepvi.fit`` and ``sweepvi.load``. The command line goes through the same functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from sweepvi import engine, recipe, registry
+from sweepvi.engine import Checkpoint, Observer
+from sweepvi.errors import Problem, raise_if
+from sweepvi.estimators import Estimator, Trace
+from sweepvi.guides.custom import GivenGuide
+from sweepvi.guides.guide import Guide, Program
+from sweepvi.keys import Keyed
+from sweepvi.optim import ClippedAdamRule, Rule
+from sweepvi.partition import Partition, Single
+from sweepvi.problem import Model
+from sweepvi.problem import Problem as InferenceProblem
+from sweepvi.progress import observer_for
+from sweepvi.recipe import GIVEN, OptimizerFactory, Recipe
+from sweepvi.results import CHECKPOINT, CONFIG, FitResult, config_text, from_outcome
+from sweepvi.schedule import Constant, Schedule
+from sweepvi.settings import Settings
+
+Component: TypeAlias = str | Mapping[str, Any] | Keyed
+"""A component as its name, as ``{"name": …, key: value}``, or as an object."""
+
+
+def fit(
+    model: Program | Component,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    guide: Component | Program = "auto_normal",
+    estimator: Component = "trace",
+    optimizer: Component | OptimizerFactory = "clipped_adam",
+    scheduler: Component = "constant",
+    partition: Component = "single",
+    folder: str | Path | None = None,
+    resume: bool = False,
+    progress: bool | Observer = False,
+    **settings: Any,
+) -> FitResult:
+    """Fit a Pyro model by stochastic variational inference.
+
+    Args:
+        model: a Pyro model, or a shipped one by name (``"radon"``). Networks in it are left as they are: the result's
+            ``model`` and ``guide`` carry the fitted values.
+        args: positional arguments of model and guide. Floating-point tensors are cast to ``dtype``.
+        kwargs: keyword arguments of model and guide.
+        guide: a name, a mapping or a component; or a Pyro guide, an autoguide, or an autoguide's class.
+        estimator: as a name, a mapping or a component, like the next three.
+        optimizer: also a function that makes a ``torch.optim.Optimizer`` of parameter groups.
+        scheduler: learning-rate schedule.
+        partition: which parameters are optimized together.
+        folder: where to save the run, checkpoints included; None saves nothing.
+        resume: continue from the checkpoint in ``folder``, if there is one.
+        progress: show a progress bar, or tell an observer.
+        **settings: keys of the ``engine`` group: ``steps``, ``seed``, ``dtype``, ``device``, ``on_nonfinite``, ….
+
+    Returns:
+        The result; a numerical failure is a status of it.
+
+    Raises:
+        ConfigError: everything wrong with the arguments, or the model's own error on its data.
+        CheckpointError: if the checkpoint to resume from is damaged or of another configuration.
+        DivergedError: under ``on_nonfinite="raise"``.
+    """
+    made = recipe_from(
+        model,
+        args,
+        kwargs,
+        guide=guide,
+        estimator=estimator,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        partition=partition,
+        engine={"name": "eager", **settings},
+    )
+    observer = progress if isinstance(progress, Observer) else observer_for(progress, made.settings.log_every)
+    return run(made, None if folder is None else Path(folder), observer, resume)
+
+
+def run(made: Recipe, folder: Path | None, observer: Observer | None = None, resume: bool = False) -> FitResult:
+    """Run a recipe, with its folder if it has one; the result is saved there."""
+    if folder is None:
+        return from_outcome(made, engine.fit(made, observer))
+    checkpoint = Checkpoint(folder / CHECKPOINT, recipe.config_hash(made.config))
+    resume = resume and checkpoint.path.exists()
+    if not resume:
+        raise_if(occupied(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+    recipe_text = config_text(made.config)
+    (folder / CONFIG).write_text(recipe_text, encoding="utf-8")
+    result = from_outcome(made, engine.fit(made, observer, checkpoint, resume))
+    result.save(folder)
+    return result
+
+
+def occupied(folder: Path) -> list[Problem]:
+    """Whether a run is in the folder already: nothing computed is written over."""
+    if (folder / CHECKPOINT).exists():
+        return [Problem("folder", f"{folder} holds a run already; resume it, or choose another folder")]
+    return []
+
+
+def load(
+    folder: str | Path,
+    model: Program | None = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    guide: Program | None = None,
+) -> FitResult:
+    """Read a run folder, ready to sample.
+
+    Shipped models and guides come from the folder's configuration. Your own must be given again, with its data: a
+    file alone never runs code.
+
+    Raises:
+        SweepviError: if the folder holds no result, or a damaged one.
+        ConfigError: if the run's model or guide is your own and is not given.
+    """
+    config = FitResult.load(folder).config
+    own = {"model": model, "guide": guide}
+    missing = [g for g, object_ in own.items() if object_ is None and config[g]["name"] in ("custom", GIVEN)]
+    raise_if([Problem(g, f"this run's {g} is your own; give it again: load(folder, {g}=…)") for g in missing])
+    given: dict[str, Any] = {}
+    if model is not None:
+        given["model"] = InferenceProblem(model, tuple(args), dict(kwargs or {}))
+    if guide is not None:
+        given["guide"] = GivenGuide(guide)
+    # The optimizer's state is read by name, whichever class wrote it.
+    given |= {g: _UNUSED[g] for g in registry.GROUPS if config[g]["name"] == GIVEN and g not in given}
+    return FitResult.load(folder, recipe.build(config, given))
+
+
+def recipe_from(
+    model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **components: Any
+) -> Recipe:
+    """The recipe of :func:`fit`'s arguments; ``components`` holds a specification for every group but the model."""
+    config: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for group in registry.GROUPS:
+        specification = model if group == "model" else components[group]
+        node, object_ = _specified(group, specification)
+        if node is None:
+            problems.append(Problem.of(group, specification, "must be a name, a mapping or a component"))
+            continue
+        config[group] = node
+        if object_ is not None:
+            given[group] = object_
+    if "model" in given:
+        given["model"] = InferenceProblem(model, tuple(args), dict(kwargs or {}))
+    elif args or kwargs:
+        problems.append(Problem("args", "a shipped model brings its own data; args and kwargs are for your own model"))
+    raise_if(problems + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
+    return recipe.build(config, given)
+
+
+def _specified(group: str, specification: Any) -> tuple[dict[str, Any] | None, Any]:
+    """A group's node, and the object that stands for its component if it is given as one."""
+    if isinstance(specification, str):
+        return {"name": specification}, None
+    if isinstance(specification, Mapping):
+        return dict(specification), None
+    if isinstance(specification, Keyed) and isinstance(specification, _BASES[group]):
+        name = registry.name_of(group, specification)
+        if name is not None:
+            return registry.described(name, specification), None
+        return registry.described(GIVEN, specification) | {"object": _path_of(specification)}, specification
+    if group in ("model", "guide", "optimizer") and callable(specification):
+        object_ = GivenGuide(specification) if group == "guide" else specification
+        return {"name": GIVEN, "object": _path_of(specification)}, object_
+    return None, None
+
+
+def _path_of(thing: Any) -> str:
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+_BASES: dict[str, type] = {
+    "model": Model,
+    "guide": Guide,
+    "estimator": Estimator,
+    "optimizer": Rule,
+    "scheduler": Schedule,
+    "partition": Partition,
+    "engine": Settings,
+}
+_UNUSED: dict[str, Any] = {"estimator": Trace(), "optimizer": ClippedAdamRule(), "scheduler": Constant(), "partition": Single()}

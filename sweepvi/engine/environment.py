@@ -1,0 +1,68 @@
+"""What is true around a fit and not after it: torch's defaults, random state, warnings, parameter store, networks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from sweepvi.programs import FittedState, default_dtype, isolated, reachable_modules
+from sweepvi.random_state import seeded
+from sweepvi.settings import Settings
+
+
+@contextmanager
+def environment(
+    settings: Settings, programs: Mapping[str, Any], state: FittedState | None = None
+) -> Iterator[None]:
+    """Run the body as the settings say, seeded; leave nothing changed, whatever happens inside.
+
+    ``programs`` are what will run, or what holds it; ``state`` gives them fitted parameters.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(isolated(programs, state))
+        stack.enter_context(seeded(settings.seed))
+        stack.enter_context(_torch_defaults(settings))
+        stack.enter_context(_quiet_about_nan())
+        for module in reachable_modules(programs).values():
+            module.to(device_of(settings), dtype_of(settings))
+        yield
+
+
+def dtype_of(settings: Settings) -> torch.dtype:
+    """The settings' floating-point type."""
+    return {"float32": torch.float32, "float64": torch.float64}[settings.dtype]
+
+
+def device_of(settings: Settings) -> torch.device:
+    """The settings' device."""
+    return torch.device(settings.device)
+
+
+@contextmanager
+def _torch_defaults(settings: Settings) -> Iterator[None]:
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    with ExitStack() as stack:
+        stack.callback(torch.use_deterministic_algorithms, deterministic, warn_only=warn_only)
+        stack.callback(setattr, torch.utils.deterministic, "fill_uninitialized_memory", fill)
+        stack.enter_context(default_dtype(dtype_of(settings)))
+        if settings.deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False
+        # A default device costs a Python call at every torch function, so only where it is needed.
+        if settings.device != "cpu":
+            stack.enter_context(device_of(settings))
+        yield
+
+
+@contextmanager
+def _quiet_about_nan() -> Iterator[None]:
+    """Pyro warns of every NaN; the loop looks for them itself and says so once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Encountered (NaN|\\+?inf|-inf)", category=UserWarning)
+        yield

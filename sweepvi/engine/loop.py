@@ -1,0 +1,214 @@
+"""``fit``: the only loop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from sweepvi.engine.checkpoint import Checkpoint, Snapshot
+from sweepvi.engine.eager import EagerEngine, NonFiniteError
+from sweepvi.engine.environment import environment
+from sweepvi.engine.interrupt import Interrupt, interruptible
+from sweepvi.engine.observer import Observer
+from sweepvi.engine.score import log_weights
+from sweepvi.engine.trial_run import start
+from sweepvi.errors import DivergedError
+from sweepvi.guides.guide import Program
+from sweepvi.problem import Problem
+from sweepvi.programs import FittedState
+from sweepvi.recipe import Recipe
+
+Status: TypeAlias = Literal["finished", "diverged", "interrupted"]
+
+SKIPS_IN_A_ROW = 100
+"""Under ``on_nonfinite=skip``, this many updates left out one after another end the fit as diverged."""
+
+
+@dataclass
+class Outcome:
+    """What a fit computed."""
+
+    status: Status
+    steps: int
+    """Steps taken, those left out under ``on_nonfinite=skip`` among them."""
+    message: str
+    """Why the fit ended, when it did not finish."""
+    losses: Tensor
+    """Estimate of -ELBO at each step, float64; one more than ``steps`` if the last one diverged."""
+    rates: Tensor
+    """Effective step size of the first group at each step, float64."""
+    skipped: list[int]
+    """Steps left out, from 1."""
+    log_weights: Tensor
+    """log p - log q of fresh draws at the end, float64; empty unless the fit finished."""
+    seconds: float
+    """Time spent on steps, over all resumptions; scoring not counted."""
+    problem: Problem
+    """The model with its data as it ran: cast, and on the device."""
+    state: FittedState
+    programs: dict[str, Program]
+    """The model and the guide as they ran: ``{"model": …, "guide": …}``."""
+    snapshot: Snapshot
+    """All that a continuation needs."""
+    engine: str = "eager"
+
+
+@dataclass
+class _Ledger:
+    """What is recorded a step."""
+
+    losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def into(self, snapshot: Snapshot) -> Snapshot:
+        snapshot.put("ledger", self.tensors(), {"skipped": self.skipped, "seconds": self.seconds})
+        return snapshot
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            "losses": torch.tensor(self.losses, dtype=torch.float64),
+            "rates": torch.tensor(self.rates, dtype=torch.float64),
+        }
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> _Ledger:
+        tensors, meta = snapshot.get("ledger")
+        return cls(tensors["losses"].tolist(), tensors["rates"].tolist(), meta["skipped"], meta["seconds"])
+
+
+def fit(
+    recipe: Recipe,
+    observer: Observer | None = None,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
+) -> Outcome:
+    """Run a recipe to its end, and score the result on fresh draws.
+
+    Args:
+        recipe: what to fit.
+        observer: hears of progress.
+        checkpoint: where to save state, at the recipe's cadence and at the end; None saves nothing.
+        resume: continue from ``checkpoint`` instead of from the start.
+
+    Returns:
+        The outcome; a numerical failure and Ctrl-C are statuses of it.
+
+    Raises:
+        ConfigError: if the model does not run on its data.
+        CheckpointError: if the checkpoint to resume from is missing, damaged or of another fit.
+        DivergedError: under ``on_nonfinite=raise``.
+    """
+    observer = observer or Observer()
+    with environment(recipe.settings, recipe.programs()), interruptible() as interrupt:
+        engine, ledger = start(recipe), _Ledger()
+        if resume:
+            assert checkpoint is not None
+            snapshot = checkpoint.load()
+            engine.restore(snapshot)
+            ledger = _Ledger.of(snapshot)
+        status: str = "failed"
+        try:
+            status, message = _run(engine, ledger, observer, checkpoint, interrupt)
+            outcome = _outcome(engine, ledger, status, message)
+            if status == "finished":
+                outcome.log_weights = _score(engine, observer, interrupt)
+            if len(outcome.log_weights) < recipe.settings.score_draws and status == "finished":
+                outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
+        finally:
+            observer.ended(status)
+    if status == "diverged" and recipe.settings.on_nonfinite == "raise":
+        raise DivergedError(message)
+    return outcome
+
+
+def restored(recipe: Recipe, snapshot: Snapshot) -> tuple[Problem, dict[str, Program], FittedState]:
+    """A recipe's problem, programs and fitted state as a snapshot has them, without taking a step."""
+    with environment(recipe.settings, recipe.programs()):
+        engine = start(recipe)
+        engine.restore(snapshot)
+        return engine.problem, engine.programs, engine.fitted_state()
+
+
+def _run(
+    engine: EagerEngine, ledger: _Ledger, observer: Observer, checkpoint: Checkpoint | None, interrupt: Interrupt
+) -> tuple[Status, str]:
+    """Take the remaining steps; a checkpoint is saved at the end, however it comes."""
+    settings = engine.recipe.settings
+    observer.started(engine.step_count, settings.steps)
+    clock = _Clock(ledger)
+    try:
+        while engine.step_count < settings.steps:
+            if interrupt.requested:
+                return "interrupted", f"interrupted after step {engine.step_count}"
+            try:
+                _take_step(engine, ledger, settings.on_nonfinite == "skip")
+            except NonFiniteError as error:
+                return "diverged", f"step {engine.step_count + 1}: {error}"
+            observer.stepped(engine.step_count, ledger.losses[-1])
+            if checkpoint and settings.checkpoint_every and engine.step_count % settings.checkpoint_every == 0:
+                clock.read()
+                checkpoint.save(ledger.into(engine.snapshot()))
+        return "finished", ""
+    finally:
+        clock.read()
+        if checkpoint:
+            checkpoint.save(_whole_steps(ledger, engine.step_count).into(engine.snapshot()))
+
+
+def _take_step(engine: EagerEngine, ledger: _Ledger, may_skip: bool) -> None:
+    ledger.rates.append(engine.rate())
+    try:
+        ledger.losses.append(engine.step())
+    except NonFiniteError as error:
+        ledger.losses.append(error.loss)
+        last = ledger.skipped[-SKIPS_IN_A_ROW:]
+        too_many = len(last) == SKIPS_IN_A_ROW and last[0] == engine.step_count + 1 - SKIPS_IN_A_ROW
+        if not may_skip or too_many:
+            raise
+        engine.skip()
+        ledger.skipped.append(engine.step_count)
+
+
+def _whole_steps(ledger: _Ledger, steps: int) -> _Ledger:
+    """The ledger without the row of a step that diverged: a continuation takes that step anew."""
+    return _Ledger(ledger.losses[:steps], ledger.rates[:steps], ledger.skipped, ledger.seconds)
+
+
+class _Clock:
+    """Adds the time since it was last read to the ledger."""
+
+    def __init__(self, ledger: _Ledger) -> None:
+        self.ledger = ledger
+        self.last = time.perf_counter()
+
+    def read(self) -> None:
+        now = time.perf_counter()
+        self.ledger.seconds += now - self.last
+        self.last = now
+
+
+def _outcome(engine: EagerEngine, ledger: _Ledger, status: Status, message: str) -> Outcome:
+    return Outcome(
+        status=status,
+        steps=engine.step_count,
+        message=message,
+        skipped=ledger.skipped,
+        log_weights=torch.empty(0, dtype=torch.float64),
+        seconds=ledger.seconds,
+        problem=engine.problem,
+        state=engine.fitted_state(),
+        programs=engine.programs,
+        snapshot=_whole_steps(ledger, engine.step_count).into(engine.snapshot()),
+        **ledger.tensors(),
+    )
+
+
+def _score(engine: EagerEngine, observer: Observer, interrupt: Interrupt) -> Tensor:
+    draws = engine.recipe.settings.score_draws
+    return log_weights(engine.programs, engine.problem, draws, interrupt, observer.scoring)

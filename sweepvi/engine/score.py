@@ -1,0 +1,49 @@
+"""The ELBO of finished parameters, on draws that no update has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from sweepvi.engine.interrupt import Interrupt
+from sweepvi.guides.guide import Program
+from sweepvi.problem import Problem
+
+SCORE_SEED = 1_000_003
+"""Every fit is scored on the same noise, whatever its own seed, so that two scores differ by the fits alone."""
+
+
+def log_weights(
+    programs: Mapping[str, Program],
+    problem: Problem,
+    draws: int,
+    interrupt: Interrupt,
+    progress: Callable[[int, int], None],
+) -> Tensor:
+    """log p(data, z) - log q(z) for fresh draws z of the guide: float64, shape [draws].
+
+    Shorter if the user interrupts. A draw at which the model's own arithmetic fails is NaN.
+    """
+    pyro.set_rng_seed(SCORE_SEED)
+    weights: list[float] = []
+    with torch.no_grad():
+        while len(weights) < draws and not interrupt.requested:
+            weights.append(_log_weight(programs, problem))
+            progress(len(weights), draws)
+    return torch.tensor(weights, dtype=torch.float64)
+
+
+def _log_weight(programs: Mapping[str, Program], problem: Problem) -> float:
+    arguments: Any = problem.args
+    try:
+        guide_trace = poutine.trace(programs["guide"]).get_trace(*arguments, **problem.kwargs)
+        model = poutine.replay(programs["model"], trace=guide_trace)
+        model_trace = poutine.trace(model).get_trace(*arguments, **problem.kwargs)
+        return float(model_trace.log_prob_sum()) - float(guide_trace.log_prob_sum())
+    except (ValueError, ArithmeticError, torch.linalg.LinAlgError):
+        return float("nan")

@@ -1,0 +1,88 @@
+"""Python paths → objects: ``FILE.py:NAME`` and ``package.module:NAME``.
+
+Loading runs the user's code. It is called for paths that the user gave on the command line or in Python, never for
+one that only a file holds (see :mod:`sweepvi.config`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from sweepvi.errors import ConfigError, Problem, unknown
+
+Load: TypeAlias = Callable[[str, str], Any]
+"""``load(key, path)``: the object at ``path``; ``key`` names the setting in an error."""
+
+
+def loader() -> Load:
+    """A fresh loader: the files it loads are executed once, and apart from what other loaders did with them."""
+    modules: dict[str, ModuleType] = {}
+
+    def load(key: str, path: str) -> Any:
+        module_name, _, attributes = path.rpartition(":")
+        if not module_name or not attributes:
+            raise _error(key, path, "must be FILE.py:NAME or package.module:NAME")
+        if module_name not in modules:
+            modules[module_name] = _import(key, path, module_name)
+        return _attribute(key, path, modules[module_name], attributes)
+
+    return load
+
+
+def _import(key: str, path: str, name: str) -> ModuleType:
+    try:
+        return _import_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+    except FileNotFoundError as error:
+        raise _error(key, path, f"no file {error.filename}") from error
+    except ModuleNotFoundError as error:
+        raise _error(key, path, f"cannot import {error.name!r}; a file is given as FILE.py:NAME") from error
+    except Exception as error:
+        raise _error(key, path, f"importing it fails: {described(error)}") from error
+
+
+def _import_file(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise FileNotFoundError(2, "no such file", str(file))
+    folder = str(file.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickling look their module up by name while it runs.
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _attribute(key: str, path: str, module: ModuleType, attributes: str) -> Any:
+    found: Any = module
+    for attribute in attributes.split("."):
+        if not hasattr(found, attribute):
+            names = [name for name in dir(found) if not name.startswith("_")]
+            raise _error(key, path, unknown(f"name in {module.__name__}", attribute, names))
+        found = getattr(found, attribute)
+    return found
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line, with the last place outside installed packages: ``ValueError: … (mine.py:12)``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename and f.filename.endswith(".py")]
+    own = [f for f in own if Path(f.filename).parent != Path(__file__).parent and "sweepvi" not in Path(f.filename).parts[:-1]]
+    own = [f for f in own if not f.filename.startswith(sys.base_prefix) and not f.filename.startswith("<")]
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}{place}"
+
+
+def _error(key: str, path: str, message: str) -> ConfigError:
+    return ConfigError([Problem.of(key, path, message)])

@@ -1,0 +1,53 @@
+"""A problem: a Pyro model and the data that it is called with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from sweepvi.guides.guide import Program
+from sweepvi.keys import Keyed
+from sweepvi.loading import Load
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be inferred: ``model(*args, **kwargs)``, and the same arguments for the guide."""
+
+    model: Program
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> Problem:
+        """The same problem with floating-point data as ``dtype``, and all data on ``device``."""
+        return Problem(
+            self.model,
+            tuple(_moved(value, dtype, device) for value in self.args),
+            {key: _moved(value, dtype, device) for key, value in self.kwargs.items()},
+        )
+
+
+def _moved(value: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    if isinstance(value, np.ndarray):
+        value = torch.as_tensor(value)
+    if isinstance(value, torch.Tensor):
+        return value.to(device, dtype if value.is_floating_point() else value.dtype)
+    if isinstance(value, Mapping):
+        return {key: _moved(entry, dtype, device) for key, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_moved(entry, dtype, device) for entry in value)
+    return value
+
+
+@dataclass(frozen=True)
+class Model(Keyed, ABC):
+    """A model component: what ``conf/model/*.yaml`` names."""
+
+    @abstractmethod
+    def problem(self, load: Load) -> Problem:
+        """The model with its data; ``load`` resolves Python paths."""

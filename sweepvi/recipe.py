@@ -1,0 +1,122 @@
+"""A recipe: all that one fit needs, as objects. Made from a configuration, read by the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from sweepvi import registry
+from sweepvi.errors import Problem as Complaint
+from sweepvi.errors import raise_if, unknown
+from sweepvi.estimators import Estimator
+from sweepvi.guides import Guide
+from sweepvi.loading import loader
+from sweepvi.optim import Rule
+from sweepvi.partition import Partition
+from sweepvi.problem import Problem
+from sweepvi.random_state import seeded
+from sweepvi.schedule import Schedule
+from sweepvi.settings import Settings
+
+OptimizerFactory: TypeAlias = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+"""Makes a torch optimizer of parameter groups; an alternative to an update rule."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One fit, ready to run."""
+
+    problem: Problem
+    guide: Guide
+    estimator: Estimator
+    optimizer: Rule | OptimizerFactory
+    scheduler: Schedule
+    partition: Partition
+    settings: Settings
+    config: Mapping[str, Any]
+    """The configuration it was made from, complete with every default; plain data."""
+
+    def programs(self) -> dict[str, Any]:
+        """What runs in the fit, as far as it exists before it: the model, and the guide's component."""
+        return {"model": self.problem.model, "guide": self.guide}
+
+
+GIVEN = "python"
+"""The name, in a configuration, of a component that was given as a Python object."""
+
+
+def check(config: Mapping[str, Any], given: Container[str] = ()) -> list[Complaint]:
+    """Everything wrong with a configuration, before any of it is loaded or run; groups in ``given`` are not looked at."""
+    problems = [
+        Complaint.of(str(key), value, unknown("config group", str(key), registry.GROUPS))
+        for key, value in config.items()
+        if key not in registry.GROUPS
+    ]
+    for group in registry.GROUPS:
+        if group not in config:
+            problems.append(Complaint(group, f"missing; choose one of {', '.join(registry.names(group))}"))
+        elif group not in given:
+            problems += registry.check(group, config[group])
+    return problems
+
+
+def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of a configuration; loads the model, its data and the guide.
+
+    Args:
+        config: a node for every group, ``{"optimizer": {"name": "adam", "lr": 0.1}, …}``.
+        given: objects that stand for a group's component; the group's node only describes them. For ``model``, a
+            :class:`Problem`.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    given = given or {}
+    raise_if(check(config, given))
+    parts = {g: given[g] if g in given else registry.build(g, config[g]) for g in registry.GROUPS}
+    settings: Settings = parts["engine"]
+    raise_if(device_problems(settings))
+    load = loader()
+    # A network that the user's file creates starts from the fit's seed.
+    with seeded(settings.seed):
+        problem = given["model"] if "model" in given else parts["model"].problem(load)
+        guide = parts["guide"].resolve(load)
+    nodes = {
+        g: dict(config[g]) if g in given else registry.described(config[g]["name"], parts[g])
+        for g in registry.GROUPS
+    }
+    return Recipe(
+        problem=problem,
+        guide=guide,
+        estimator=parts["estimator"],
+        optimizer=parts["optimizer"],
+        scheduler=parts["scheduler"],
+        partition=parts["partition"],
+        settings=settings,
+        config=nodes,
+    )
+
+
+def device_problems(settings: Settings) -> list[Complaint]:
+    """Whether this machine has the device."""
+    kind, _, index = settings.device.partition(":")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        available = torch.cuda.device_count()
+        message = f"this machine has {available} CUDA devices; valid: {'cuda:N below that, ' if available else ''}cpu"
+        return [Complaint.of("engine.device", settings.device, message)]
+    return []
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """A fingerprint of what determines a fit's numbers: all of its configuration but how often it logs and saves.
+
+    Twelve hexadecimal digits. The number of steps is left out: it decides where a fit ends, not how it runs.
+    """
+    engine = {k: v for k, v in config["engine"].items() if k not in ("steps", "log_every", "checkpoint_every", "score_draws")}
+    text = json.dumps({**config, "engine": engine}, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,245 @@
+"""The result of a fit: numbers, parameters, a guide that runs; saved to a folder and loaded from it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from omegaconf import OmegaConf
+from pyro import poutine
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from sweepvi.diagnostics import elbo_score
+from sweepvi.engine import Checkpoint, Outcome, Snapshot, restored
+from sweepvi.engine.environment import dtype_of, environment
+from sweepvi.errors import SweepviError
+from sweepvi.files import write_atomically
+from sweepvi.problem import Problem
+from sweepvi.programs import FittedProgram, FittedState
+from sweepvi.provenance import git_commit, versions
+from sweepvi.recipe import Recipe, config_hash
+from sweepvi.settings import Settings
+
+CONFIG, RESULT, LOSSES, PARAMS, CHECKPOINT = (
+    "config.yaml",
+    "result.json",
+    "losses.csv",
+    "params.safetensors",
+    "checkpoint.safetensors",
+)
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A fit's model and guide, with all that they need to run again, or on."""
+
+    problem: Problem
+    programs: dict[str, Any]
+    state: FittedState
+    snapshot: Snapshot
+    settings: Settings
+
+
+@dataclass
+class FitResult:
+    """What a fit found, and all that is needed to use it and to repeat it."""
+
+    status: str
+    """``finished``, ``diverged`` or ``interrupted``."""
+    message: str
+    """Why, when it did not finish: the step and the parameters."""
+    losses: Tensor
+    """Estimate of -ELBO at every step, in nats; float64, shape [steps]."""
+    rates: Tensor
+    """Effective step size at every step; float64, shape [steps]."""
+    params: dict[str, Tensor]
+    """Parameters by name, constrained, on the CPU."""
+    elbo: float | None
+    """ELBO of the finished fit in nats, on fresh draws and full data; None unless it finished."""
+    elbo_se: float | None
+    """Standard error of ``elbo``, in nats."""
+    steps: int
+    seconds: float
+    """Time spent on steps; scoring not counted."""
+    seed: int
+    engine: str
+    config: dict[str, Any]
+    """The complete configuration, as plain data."""
+    skipped: list[int] = field(default_factory=list)
+    """Steps left out because something was not finite, from 1."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the numbers must know."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Versions and commit."""
+    runnable: Runnable | None = field(default=None, repr=False)
+    """What can be run; None if the result was loaded without its model."""
+
+    @property
+    def guide(self) -> FittedProgram:
+        """The guide with its fitted parameters; call it, or give it to ``pyro.infer.Predictive``."""
+        return self._fitted("guide")
+
+    @property
+    def model(self) -> FittedProgram:
+        """The model with its fitted parameters, for predictions with :attr:`guide`."""
+        return self._fitted("model")
+
+    def sample(self, n: int, seed: int = 0) -> dict[str, Tensor]:
+        """Posterior draws by site: latent variables and ``pyro.deterministic`` sites, each of shape [n, …].
+
+        Raises ``SweepviError`` if the result was loaded without its model.
+        """
+        run = self._demand_runnable()
+        draws: dict[str, list[Tensor]] = {}
+        with environment(run.settings, run.programs, run.state), torch.no_grad():
+            pyro.set_rng_seed(seed)
+            for _ in range(n):
+                for name, value in _draw(run.programs, run.problem).items():
+                    draws.setdefault(name, []).append(value)
+        return {name: torch.stack(values) for name, values in draws.items()}
+
+    def save(self, folder: str | Path) -> None:
+        """Write the run folder; every file is whole or not there. See the README for what is in which."""
+        folder = Path(folder)
+        write_atomically(folder / CONFIG, config_text(self.config))
+        write_atomically(folder / LOSSES, self._losses_text())
+        write_atomically(folder / PARAMS, save({k: v.contiguous() for k, v in self.params.items()}))
+        if self.runnable is not None:
+            Checkpoint(folder / CHECKPOINT, config_hash(self.config)).save(self.runnable.snapshot)
+        write_atomically(folder / RESULT, json.dumps(self.summary(), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, recipe: Recipe | None = None) -> FitResult:
+        """Read a run folder.
+
+        Args:
+            folder: a run folder.
+            recipe: the fit's recipe; with it, the result can :meth:`sample`, and has a model and a guide.
+                ``sweepvi.load`` makes it from the folder's configuration.
+
+        Raises:
+            SweepviError: if the folder holds no result.
+            CheckpointError: if a recipe is given and the checkpoint is damaged or of another configuration.
+        """
+        folder = Path(folder)
+        if not (folder / RESULT).is_file():
+            raise SweepviError(f"{folder} holds no result ({RESULT} is missing)")
+        summary = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        config = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+        assert isinstance(config, dict)
+        losses, rates = _read_losses(folder / LOSSES)
+        result = cls(
+            losses=losses,
+            rates=rates,
+            params=load_file(folder / PARAMS),
+            config={str(key): value for key, value in config.items()},
+            provenance={key: summary.pop(key) for key in ("versions", "git_commit")},
+            **{key: summary[key] for key in _SUMMARY},
+        )
+        if recipe is not None:
+            snapshot = Checkpoint(folder / CHECKPOINT, config_hash(result.config)).load()
+            problem, programs, state = restored(recipe, snapshot)
+            result.runnable = Runnable(problem, programs, state, snapshot, recipe.settings)
+        return result
+
+    def summary(self) -> dict[str, Any]:
+        """What ``result.json`` holds."""
+        return {
+            **{key: getattr(self, key) for key in _SUMMARY},
+            "steps_per_second": self.steps / self.seconds if self.seconds > 0 else None,
+            "config_hash": config_hash(self.config),
+            **self.provenance,
+        }
+
+    def _losses_text(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["step", "loss", "lr"])
+        for step, (loss, rate) in enumerate(zip(self.losses.tolist(), self.rates.tolist(), strict=True), start=1):
+            writer.writerow([step, repr(loss), repr(rate)])
+        return text.getvalue()
+
+    def _fitted(self, name: str) -> FittedProgram:
+        run = self._demand_runnable()
+        return FittedProgram(name, run.programs, run.state, dtype_of(run.settings))
+
+    def _demand_runnable(self) -> Runnable:
+        if self.runnable is None:
+            raise SweepviError("this result was loaded without its model; load it with sweepvi.load(folder, …)")
+        return self.runnable
+
+
+_SUMMARY = (
+    "status",
+    "message",
+    "elbo",
+    "elbo_se",
+    "steps",
+    "seconds",
+    "seed",
+    "engine",
+    "skipped",
+    "notes",
+)
+
+
+def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
+    """The result of a recipe's outcome."""
+    score = elbo_score(outcome.log_weights)
+    notes = [note for note in (recipe.guide.note(),) if note]
+    if score.nonfinite:
+        notes.append(f"no ELBO: {score.nonfinite} of {outcome.log_weights.numel()} fresh draws are not finite")
+    settings = recipe.settings
+    return FitResult(
+        status=outcome.status,
+        message=outcome.message,
+        losses=outcome.losses,
+        rates=outcome.rates,
+        params={name: value.cpu() for name, value in outcome.state.constrained().items()},
+        elbo=score.elbo if outcome.status == "finished" else None,
+        elbo_se=score.standard_error if outcome.status == "finished" else None,
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        seed=settings.seed,
+        engine=outcome.engine,
+        config=dict(recipe.config),
+        skipped=outcome.skipped,
+        notes=notes,
+        provenance={"versions": versions(), "git_commit": git_commit()},
+        runnable=Runnable(outcome.problem, outcome.programs, outcome.state, outcome.snapshot, settings),
+    )
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """A configuration as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+
+
+def _read_losses(path: Path) -> tuple[Tensor, Tensor]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    losses, rates = ([float(row[name]) for row in rows] for name in ("loss", "lr"))
+    return torch.tensor(losses, dtype=torch.float64), torch.tensor(rates, dtype=torch.float64)
+
+
+def _draw(programs: Mapping[str, Any], problem: Problem) -> dict[str, Tensor]:
+    """One posterior draw: the guide's latent variables, and what the model computes from them."""
+    guide = poutine.trace(programs["guide"]).get_trace(*problem.args, **problem.kwargs)
+    replayed = poutine.replay(programs["model"], trace=guide)
+    model = poutine.trace(replayed).get_trace(*problem.args, **problem.kwargs)
+    return {
+        name: site["value"].detach()
+        for name, site in model.nodes.items()
+        if site["type"] == "sample"
+        and (not site["is_observed"] or site["infer"].get("_deterministic"))
+        and not type(site["fn"]).__name__ == "_Subsample"
+    }
