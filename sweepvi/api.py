@@ -19,6 +19,7 @@ from sweepvi.problem import Model
 from sweepvi.problem import Problem as InferenceProblem
 from sweepvi.progress import observer_for
 from sweepvi.recipe import GIVEN, OptimizerFactory, Recipe
+from sweepvi.report import draw_losses
 from sweepvi.results import CHECKPOINT, CONFIG, FitResult, config_text, from_outcome
 from sweepvi.schedule import Constant, Schedule
 from sweepvi.settings import Settings
@@ -95,6 +96,7 @@ def run(made: Recipe, folder: Path | None, observer: Observer | None = None, res
     (folder / CONFIG).write_text(recipe_text, encoding="utf-8")
     result = from_outcome(made, engine.fit(made, observer, checkpoint, resume))
     result.save(folder)
+    draw_losses(folder)
     return result
 
 

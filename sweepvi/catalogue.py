@@ -1,0 +1,72 @@
+"""What can be chosen, as text: the help page, and every component with its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sweepvi import config, registry
+from sweepvi.keys import KeySpec
+
+USAGE = """\
+usage: python -m sweepvi [group=option ...] [group.key=value ...] [flags]
+
+Fits a Bayesian model by stochastic variational inference, and saves the run in a folder.
+
+  python -m sweepvi                                           the defaults
+  python -m sweepvi optimizer=adam optimizer.lr=0.01          another optimizer, another value
+  python -m sweepvi model=custom model.path=mine.py:model     your own model
+  python -m sweepvi -m optimizer=adam,sgd engine.seed=0,1     every combination, one fit each
+  python -m sweepvi rerun=DIR                                 the run in DIR again, with overrides if any
+  python -m sweepvi resume=DIR                                the run in DIR, from its last checkpoint
+
+groups and options:
+{groups}
+
+flags:
+  --components         every option with its keys, defaults and meanings
+  --config-dir DIR     a folder with options of your own (DIR/optimizer/mine.yaml)
+  -m, --multirun       run every combination of comma-separated values
+  -q, --quiet          print nothing but errors
+  --cfg {{job,hydra,all}}, --info, --hydra-help, --shell-completion   as in any Hydra program
+  --version            print the version
+  -h, --help           print this
+
+exit status: 0 finished; 1 diverged or failed; 2 bad input, nothing written; 130 interrupted, saved."""
+
+
+def usage() -> str:
+    """The help page; needs neither torch nor Hydra."""
+    width = max(map(len, config.groups())) + 2
+    lines = [f"  {group:<{width}}{', '.join(config.options(group))}" for group in config.groups()]
+    return USAGE.format(groups="\n".join(lines))
+
+
+def components() -> str:
+    """Every group, option, key, valid value, default and meaning; imports every component."""
+    return "\n".join(line for group in registry.GROUPS for line in _group_lines(group))
+
+
+def _group_lines(group: str) -> Iterator[str]:
+    yield group
+    for row in registry.rows(group):
+        yield f"  {row.name} - {row.meaning()}"
+        cells = [(key.name, key.expects(), _default(key), key.key.meaning) for key in row.keys()]
+        for name, expects, default, meaning in cells:
+            yield f"    {name:<20} {default:<14} {meaning} [{expects}]"
+    yield ""
+
+
+def _default(key: KeySpec) -> str:
+    return "(required)" if key.required else yaml_text(key.default)
+
+
+def yaml_text(value: Any) -> str:
+    """A value as it stands in YAML."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(yaml_text, value)) + "]"
+    return str(value)

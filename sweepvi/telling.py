@@ -1,0 +1,57 @@
+"""How a run is told to its user, in a few lines of text."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweepvi.config import CODE_KEYS
+
+if TYPE_CHECKING:
+    from sweepvi.results import FitResult
+
+
+def one(result: FitResult, folder: Path) -> str:
+    """A run's end: how it went, where it is, and the command that comes next."""
+    lines = [f"{result.status}: {result.message}" if result.message else f"{result.status}: ELBO {elbo(result)}"]
+    speed = f" ({result.steps / result.seconds:,.0f} steps/s)" if result.seconds > 0 else ""
+    lines.append(f"{result.steps:,} steps in {result.seconds:.1f} s{speed}")
+    if result.skipped:
+        lines.append(f"{len(result.skipped)} steps were left out, where something was not finite")
+    lines += [f"note: {note}" for note in result.notes]
+    verb = "resume" if result.status == "interrupted" else "rerun"
+    lines.append(f"saved in {shown(folder)}")
+    lines.append(f"{verb} with: {command(verb, folder, result.config)}")
+    return "\n".join(lines)
+
+
+def many(runs: Sequence[tuple[FitResult, Path]]) -> str:
+    """A line a run of a multirun, best ELBO first."""
+    ranked = sorted(runs, key=lambda run: run[0].elbo if run[0].elbo is not None else float("-inf"), reverse=True)
+    return "\n".join(f"{result.status:<12}ELBO {elbo(result):<22}{shown(folder)}" for result, folder in ranked)
+
+
+def elbo(result: FitResult) -> str:
+    """The ELBO with its standard error: ``-1063.82 ± 0.06``."""
+    if result.elbo is None:
+        return "not computed"
+    return f"{result.elbo:.2f}" + (f" ± {result.elbo_se:.2f}" if result.elbo_se is not None else "")
+
+
+def command(verb: str, folder: Path, config: dict[str, Any]) -> str:
+    """The command that repeats or resumes a run; a Python path is part of it, because a file alone never runs code."""
+    paths = [
+        f"{group}.{key}={config[group][key]}"
+        for group, keys in CODE_KEYS.items()
+        for key in keys
+        if config[group].get(key) is not None
+    ]
+    return shlex.join(["python", "-m", "sweepvi", f"{verb}={shown(folder)}", *paths])
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it from here."""
+    resolved, here = path.resolve(), Path.cwd()
+    return str(resolved.relative_to(here)) if resolved.is_relative_to(here) else str(resolved)
