@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -67,6 +67,7 @@ def fit(
         ConfigError: everything wrong with the arguments, or the model's own error on its data.
         CheckpointError: if the checkpoint to resume from is damaged or of another configuration.
         DivergedError: under ``on_nonfinite="raise"``.
+
     """
     made = recipe_from(
         model,
@@ -123,6 +124,7 @@ def load(
     Raises:
         SweepviError: if the folder holds no result, or a damaged one.
         ConfigError: if the run's model or guide is your own and is not given.
+
     """
     config = FitResult.load(folder).config
     own = {"model": model, "guide": guide}
@@ -193,4 +195,9 @@ _BASES: dict[str, type] = {
     "partition": Partition,
     "engine": Settings,
 }
-_UNUSED: dict[str, Any] = {"estimator": Trace(), "optimizer": ClippedAdamRule(), "scheduler": Constant(), "partition": Single()}
+_UNUSED: dict[str, Any] = {
+    "estimator": Trace(),
+    "optimizer": ClippedAdamRule(),
+    "scheduler": Constant(),
+    "partition": Single(),
+}

@@ -51,7 +51,7 @@ def _group_lines(group: str) -> Iterator[str]:
     yield group
     for row in registry.rows(group):
         yield f"  {row.name} - {row.meaning()}"
-        cells = [(key.name, key.expects(), _default(key), key.key.meaning) for key in row.keys()]
+        cells = [(key.name, key.expects(), _default(key), key.key.meaning) for key in row.specs()]
         for name, expects, default, meaning in cells:
             yield f"    {name:<20} {default:<14} {meaning} [{expects}]"
     yield ""

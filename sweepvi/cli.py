@@ -155,7 +155,11 @@ def _composed(command: Command, overrides: Sequence[str]) -> config.Composition:
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[Problem]:
     """What a resumed run may not change."""
     return [
-        Problem.of(f"{group}.{key}", value, f"the run to resume has {before[group].get(key)!r}; rerun= starts a new run")
+        Problem.of(
+            f"{group}.{key}",
+            value,
+            f"the run to resume has {before[group].get(key)!r}; rerun= starts a new run",
+        )
         for group, node in now.items()
         for key, value in node.items()
         if before[group].get(key) != value and not (group == "engine" and key in RESUMABLE)

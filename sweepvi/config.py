@@ -66,6 +66,7 @@ def compose(overrides: Iterable[str], extra: Path | None = None, base: Mapping[s
 
     Returns:
         The configuration as far as it can be composed, with every problem found on the way.
+
     """
     sorted_ = _Sorter(extra)
     for text in overrides:
@@ -201,7 +202,9 @@ def _code_only_in_file(config: Mapping[str, Any], keys: set[str]) -> list[Proble
     problems = []
     for group, names in CODE_KEYS.items():
         node = config.get(group)
-        for name in names if isinstance(node, Mapping) else ():
+        if not isinstance(node, Mapping):
+            continue
+        for name in names:
             value = node.get(name)
             if value not in (None, "???") and f"{group}.{name}" not in keys:
                 message = f"a file alone never runs code; give it on the command line: {group}.{name}={value}"
@@ -260,7 +263,13 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[Problem]]:
         elif node["name"] == "python":
             problems.append(Problem(f"{file}: {group}", "was given as a Python object; repeat that run in Python"))
         elif node["name"] not in options(str(group)):
-            problems.append(Problem.of(f"{file}: {group}", node["name"], unknown(str(group), str(node["name"]), options(str(group)))))
+            problems.append(
+                Problem.of(
+                    f"{file}: {group}",
+                    node["name"],
+                    unknown(str(group), str(node["name"]), options(str(group))),
+                )
+            )
     return content, problems
 
 
@@ -276,7 +285,9 @@ def scan(folder: Path) -> list[Problem]:
     for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
         content, unreadable = _read(file)
         found = [Problem(f"{file}: {where}", what) for where, what in _forbidden(content, interpolation=False)]
-        header = [line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if "@package" in line]
+        header = [
+            line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if "@package" in line
+        ]
         if any("hydra" in line for line in header):
             found.append(Problem(str(file), "a file must not write into Hydra's own configuration"))
         problems += unreadable + found
@@ -308,7 +319,10 @@ def _forbidden(content: Any, interpolation: bool, where: str = "") -> Iterator[t
             elif str(key) == "hydra" and isinstance(value, Mapping):
                 bad = [str(name) for name in value if name not in ALLOWED_HYDRA]
                 if bad:
-                    yield place, f"a file may set hydra.{' and hydra.'.join(ALLOWED_HYDRA)} only, not {listed(bad)}"
+                    yield (
+                        place,
+                        f"a file may set hydra.{' and hydra.'.join(ALLOWED_HYDRA)} only, not {listed(bad)}",
+                    )
             elif "hydra/" in str(key) or str(key).startswith("hydra."):
                 yield place, "a file must not change Hydra's own configuration"
             else:
@@ -320,4 +334,7 @@ def _forbidden(content: Any, interpolation: bool, where: str = "") -> Iterator[t
         if "hydra/" in content and where.startswith("defaults"):
             yield where, "a file must not change Hydra's own configuration"
         if "${" in content and (interpolation or "env" in content):
-            yield where, "interpolation of the environment is refused" if not interpolation else "${…} is refused here"
+            yield (
+                where,
+                "interpolation of the environment is refused" if not interpolation else "${…} is refused here",
+            )

@@ -209,7 +209,8 @@ _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 def _type_words(annotation: Any) -> str:
     origin, members = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join("null" if m is type(None) else _type_words(m) for m in members)
+        words = ["null" for member in members if member is type(None)]
+        return " or ".join([*words, *(_type_words(member) for member in members if member is not type(None))])
     if origin is Literal:
         return "one of " + ", ".join(map(str, members))
     if origin is tuple:

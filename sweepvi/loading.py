@@ -77,7 +77,11 @@ def described(error: BaseException) -> str:
     """An exception in one line, with the last place outside installed packages: ``ValueError: … (mine.py:12)``."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "site-packages" not in f.filename and f.filename.endswith(".py")]
-    own = [f for f in own if Path(f.filename).parent != Path(__file__).parent and "sweepvi" not in Path(f.filename).parts[:-1]]
+    own = [
+        f
+        for f in own
+        if Path(f.filename).parent != Path(__file__).parent and "sweepvi" not in Path(f.filename).parts[:-1]
+    ]
     own = [f for f in own if not f.filename.startswith(sys.base_prefix) and not f.filename.startswith("<")]
     place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
     text = " ".join(str(error).split())

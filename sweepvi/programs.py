@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sweepvi.guides.guide import Program
+from sweepvi.private import tensor_tables
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _restore_store(state: Any) -> None:
 @contextmanager
 def _module_restored(module: nn.Module) -> Iterator[None]:
     """Give every tensor of a network a copy of its data for now, and its own data back at the end."""
-    tables = [t for part in module.modules() for t in (part._parameters, part._buffers)]
+    tables = tensor_tables(module)
     entries = [dict(table) for table in tables]
     tensors = {id(t): t for table in entries for t in table.values() if t is not None}
     kept = [(tensor, tensor.data, tensor.grad) for tensor in tensors.values()]

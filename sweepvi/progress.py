@@ -66,9 +66,9 @@ class Bar(Lines):
     def started(self, done: int, total: int) -> None:
         """Draw the bar."""
         super().started(done, total)
-        self._bar = _make_bar()
-        self._bar.start()
-        self._task = self._bar.add_task("fit", total=total, completed=done, loss="", speed="")
+        self._bar = bar = _make_bar()
+        bar.start()
+        self._task = bar.add_task("fit", total=total, completed=done, loss="", speed="")
 
     def stepped(self, step: int, loss: float) -> None:
         """Move it, ten times a second at most."""

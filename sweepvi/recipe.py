@@ -51,7 +51,7 @@ GIVEN = "python"
 
 
 def check(config: Mapping[str, Any], given: Container[str] = ()) -> list[Complaint]:
-    """Everything wrong with a configuration, before any of it is loaded or run; groups in ``given`` are not looked at."""
+    """Everything wrong with a configuration, before any of it is loaded or run; not of groups in ``given``."""
     problems = [
         Complaint.of(str(key), value, unknown("config group", str(key), registry.GROUPS))
         for key, value in config.items()
@@ -75,6 +75,7 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
 
     Raises:
         ConfigError: with every problem.
+
     """
     given = given or {}
     raise_if(check(config, given))
@@ -87,8 +88,7 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
         problem = given["model"] if "model" in given else parts["model"].problem(load)
         guide = parts["guide"].resolve(load)
     nodes = {
-        g: dict(config[g]) if g in given else registry.described(config[g]["name"], parts[g])
-        for g in registry.GROUPS
+        g: dict(config[g]) if g in given else registry.described(config[g]["name"], parts[g]) for g in registry.GROUPS
     }
     return Recipe(
         problem=problem,
@@ -117,6 +117,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
     Twelve hexadecimal digits. The number of steps is left out: it decides where a fit ends, not how it runs.
     """
-    engine = {k: v for k, v in config["engine"].items() if k not in ("steps", "log_every", "checkpoint_every", "score_draws")}
+    engine = {
+        k: v for k, v in config["engine"].items() if k not in ("steps", "log_every", "checkpoint_every", "score_draws")
+    }
     text = json.dumps({**config, "engine": engine}, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -35,7 +35,7 @@ class Row:
         """The first line of the class's docstring."""
         return (self.component().__doc__ or "").strip().splitlines()[0]
 
-    def keys(self) -> tuple[KeySpec, ...]:
+    def specs(self) -> tuple[KeySpec, ...]:
         """The component's keys."""
         return keys_of(self.component())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from sweepvi.engine import Checkpoint, Outcome, Snapshot, restored
 from sweepvi.engine.environment import dtype_of, environment
 from sweepvi.errors import SweepviError
 from sweepvi.files import write_atomically
+from sweepvi.private import is_deterministic, is_subsample
 from sweepvi.problem import Problem
 from sweepvi.programs import FittedProgram, FittedState
 from sweepvi.provenance import git_commit, versions
@@ -129,6 +129,7 @@ class FitResult:
         Raises:
             SweepviError: if the folder holds no result.
             CheckpointError: if a recipe is given and the checkpoint is damaged or of another configuration.
+
         """
         folder = Path(folder)
         if not (folder / RESULT).is_file():
@@ -236,10 +237,7 @@ def _draw(programs: Mapping[str, Any], problem: Problem) -> dict[str, Tensor]:
     guide = poutine.trace(programs["guide"]).get_trace(*problem.args, **problem.kwargs)
     replayed = poutine.replay(programs["model"], trace=guide)
     model = poutine.trace(replayed).get_trace(*problem.args, **problem.kwargs)
-    return {
-        name: site["value"].detach()
-        for name, site in model.nodes.items()
-        if site["type"] == "sample"
-        and (not site["is_observed"] or site["infer"].get("_deterministic"))
-        and not type(site["fn"]).__name__ == "_Subsample"
-    }
+    nodes: Any = model.nodes.items()
+    sites: dict[str, Any] = {name: site for name, site in nodes if site["type"] == "sample"}
+    wanted = (n for n, s in sites.items() if (not s["is_observed"] or is_deterministic(s)) and not is_subsample(s))
+    return {name: sites[name]["value"].detach() for name in wanted}

@@ -16,7 +16,9 @@ class Settings(Keyed):
     seed: Annotated[int, Key("fixes every random draw", ge=0, lt=2**32)] = 0
     dtype: Annotated[Literal["float32", "float64"], Key("floating-point type of parameters and data")] = "float32"
     device: Annotated[str, Key("cpu, cuda or cuda:N")] = "cpu"
-    deterministic: Annotated[bool, Key("use torch's deterministic algorithms, so that a re-run gives equal bits")] = True
+    deterministic: Annotated[bool, Key("use torch's deterministic algorithms, so that a re-run gives equal bits")] = (
+        True
+    )
     on_nonfinite: Annotated[
         Literal["stop", "skip", "raise"],
         Key("at a NaN or infinite loss or gradient: end as diverged, leave that update out, or raise"),

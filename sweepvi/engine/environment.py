@@ -9,15 +9,14 @@ from typing import Any
 
 import torch
 
+from sweepvi.private import set_fill_uninitialized_memory
 from sweepvi.programs import FittedState, default_dtype, isolated, reachable_modules
 from sweepvi.random_state import seeded
 from sweepvi.settings import Settings
 
 
 @contextmanager
-def environment(
-    settings: Settings, programs: Mapping[str, Any], state: FittedState | None = None
-) -> Iterator[None]:
+def environment(settings: Settings, programs: Mapping[str, Any], state: FittedState | None = None) -> Iterator[None]:
     """Run the body as the settings say, seeded; leave nothing changed, whatever happens inside.
 
     ``programs`` are what will run, or what holds it; ``state`` gives them fitted parameters.
@@ -46,14 +45,12 @@ def device_of(settings: Settings) -> torch.device:
 def _torch_defaults(settings: Settings) -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
     with ExitStack() as stack:
         stack.callback(torch.use_deterministic_algorithms, deterministic, warn_only=warn_only)
-        stack.callback(setattr, torch.utils.deterministic, "fill_uninitialized_memory", fill)
         stack.enter_context(default_dtype(dtype_of(settings)))
         if settings.deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.utils.deterministic.fill_uninitialized_memory = False
+            stack.callback(set_fill_uninitialized_memory, set_fill_uninitialized_memory(False))
         # A default device costs a Python call at every torch function, so only where it is needed.
         if settings.device != "cpu":
             stack.enter_context(device_of(settings))

@@ -103,6 +103,7 @@ def fit(
         ConfigError: if the model does not run on its data.
         CheckpointError: if the checkpoint to resume from is missing, damaged or of another fit.
         DivergedError: under ``on_nonfinite=raise``.
+
     """
     observer = observer or Observer()
     with environment(recipe.settings, recipe.programs()), interruptible() as interrupt:
@@ -136,7 +137,11 @@ def restored(recipe: Recipe, snapshot: Snapshot) -> tuple[Problem, dict[str, Pro
 
 
 def _run(
-    engine: EagerEngine, ledger: _Ledger, observer: Observer, checkpoint: Checkpoint | None, interrupt: Interrupt
+    engine: EagerEngine,
+    ledger: _Ledger,
+    observer: Observer,
+    checkpoint: Checkpoint | None,
+    interrupt: Interrupt,
 ) -> tuple[Status, str]:
     """Take the remaining steps; a checkpoint is saved at the end, however it comes."""
     settings = engine.recipe.settings
@@ -205,7 +210,8 @@ def _outcome(engine: EagerEngine, ledger: _Ledger, status: Status, message: str)
         state=engine.fitted_state(),
         programs=engine.programs,
         snapshot=_whole_steps(ledger, engine.step_count).into(engine.snapshot()),
-        **ledger.tensors(),
+        losses=ledger.tensors()["losses"],
+        rates=ledger.tensors()["rates"],
     )
 
 

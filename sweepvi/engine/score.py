@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.guides.guide import Program
+from sweepvi.private import LinAlgError
 from sweepvi.problem import Problem
 
 SCORE_SEED = 1_000_003
@@ -25,7 +26,7 @@ def log_weights(
     interrupt: Interrupt,
     progress: Callable[[int, int], None],
 ) -> Tensor:
-    """log p(data, z) - log q(z) for fresh draws z of the guide: float64, shape [draws].
+    """Log p(data, z) - log q(z) for fresh draws z of the guide: float64, shape [draws].
 
     Shorter if the user interrupts. A draw at which the model's own arithmetic fails is NaN.
     """
@@ -45,5 +46,5 @@ def _log_weight(programs: Mapping[str, Program], problem: Problem) -> float:
         model = poutine.replay(programs["model"], trace=guide_trace)
         model_trace = poutine.trace(model).get_trace(*arguments, **problem.kwargs)
         return float(model_trace.log_prob_sum()) - float(guide_trace.log_prob_sum())
-    except (ValueError, ArithmeticError, torch.linalg.LinAlgError):
+    except (ValueError, ArithmeticError, LinAlgError):
         return float("nan")

@@ -27,6 +27,6 @@ def start(recipe: Recipe) -> EagerEngine:
         raise
     except Exception as error:
         raise ConfigError([Problem("model", f"does not run on its data: {described(error)}")]) from error
-    if not engine.has_parameters:
+    if not engine.optimization.live:
         raise ConfigError([Problem("guide", "model and guide have no parameters; there is nothing to optimize")])
     return engine

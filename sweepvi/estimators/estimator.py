@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated
-
-from pyro.infer.elbo import ELBO
+from typing import Annotated, Any, Protocol
 
 from sweepvi.keys import Key, Keyed
+
+
+class Elbo(Protocol):
+    """What is used of Pyro's ELBO objects."""
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """An estimate of -ELBO."""
+        ...
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """An estimate of -ELBO, its gradient left in the parameters' ``.grad``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -19,5 +29,5 @@ class Estimator(Keyed, ABC):
     vectorize_particles: Annotated[bool, Key("evaluate all draws at once (the model must broadcast)")] = False
 
     @abstractmethod
-    def build(self) -> ELBO:
+    def build(self) -> Elbo:
         """A new ELBO object, used by one fit only."""

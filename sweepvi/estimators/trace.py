@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyro.infer.elbo import ELBO
 from pyro.infer.trace_elbo import Trace_ELBO
 
-from sweepvi.estimators.estimator import Estimator
+from sweepvi.estimators.estimator import Elbo, Estimator
 
 
 @dataclass(frozen=True)
 class Trace(Estimator):
     """Trace_ELBO: reparameterised gradients where possible, the score function elsewhere."""
 
-    def build(self) -> ELBO:
+    def build(self) -> Elbo:
         """A new ``Trace_ELBO``."""
         return Trace_ELBO(num_particles=self.num_particles, vectorize_particles=self.vectorize_particles)

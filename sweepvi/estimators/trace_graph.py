@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pyro import poutine
-from pyro.infer.elbo import ELBO
 from pyro.infer.tracegraph_elbo import TraceGraph_ELBO
 
-from sweepvi.estimators.estimator import Estimator
+from sweepvi.estimators.estimator import Elbo, Estimator
 from sweepvi.keys import Key
 
 BASELINE_STATE_PREFIX = "__baseline_avg_downstream_cost_"
@@ -28,7 +27,7 @@ class TraceGraph(Estimator):
 
     baseline_beta: Annotated[float, Key("decay of sites' average baselines, where a site sets none", ge=0, lt=1)] = 0.9
 
-    def build(self) -> ELBO:
+    def build(self) -> Elbo:
         """A new ``TraceGraph_ELBO`` whose default ``baseline_beta`` is this one's."""
         return _TraceGraph(
             self.baseline_beta,

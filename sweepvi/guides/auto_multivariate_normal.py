@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyro.infer import autoguide
 
-from sweepvi.guides.guide import ScaledAutoGuide, Program
+from sweepvi.guides.guide import Program, ScaledAutoGuide
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ class CustomModel(Model):
 
     path: Annotated[str, Key("Python path of the model, as FILE.py:NAME or package.module:NAME")]
     data: Annotated[
-        str | None, Key("Python path of the data, or of a function that returns it: a dict, a tuple or one tensor")
+        str | None,
+        Key("Python path of the data, or of a function that returns it: a dict, a tuple or one tensor"),
     ] = None
 
     def problem(self, load: Load) -> Problem:

@@ -33,9 +33,7 @@ class EightSchools(Model):
         """The model with Rubin's eight estimates and standard errors."""
         del load
         model: Program = centered if self.centered else noncentered
-        return Problem(
-            model, kwargs={"effect": torch.tensor(EFFECTS), "standard_error": torch.tensor(STANDARD_ERRORS)}
-        )
+        return Problem(model, kwargs={"effect": torch.tensor(EFFECTS), "standard_error": torch.tensor(STANDARD_ERRORS)})
 
 
 def noncentered(effect: Tensor, standard_error: Tensor) -> None:

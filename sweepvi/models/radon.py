@@ -43,9 +43,7 @@ def _read() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """County from 0, floor, log uranium and log radon, each of shape [919]."""
     text = (files("sweepvi") / "models" / "data" / "radon_mn.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
-    county, *numbers = (
-        [float(row[name]) for row in rows] for name in ("county", "floor", "log_uppm", "log_radon")
-    )
+    county, *numbers = ([float(row[name]) for row in rows] for name in ("county", "floor", "log_uppm", "log_radon"))
     floor, log_uranium, log_radon = (torch.tensor(column) for column in numbers)
     return torch.tensor(county).long() - 1, floor, log_uranium, log_radon
 
@@ -67,6 +65,7 @@ def model(
         counties: number of counties.
         log_uranium: log ppm by county, shape [counties], or None to leave it out.
         centered: sample county levels directly.
+
     """
     mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
     beta = pyro.sample("beta", dist.Normal(0.0, 10.0))

@@ -66,6 +66,7 @@ class Rule(Keyed, ABC):
 
         Returns:
             What to add to the parameter, and the new slots.
+
         """
 
     def hyper(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sweepvi.optim.rule import Rule, Slots
+from sweepvi.private import foreach_add_, foreach_copy_
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -26,6 +27,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         params: parameters, or groups of them, as for any torch optimizer.
         *args: hyperparameters of the rule, in its order.
         **hyper: hyperparameters of the rule by key. ``ConfigError`` (a ``ValueError``) if one is out of range.
+
     """
 
     rule_class: ClassVar[type[Rule]]
@@ -129,19 +131,17 @@ class _Flat:
                 state[name] = view
         grad = torch.cat([param.reshape(-1) for param in params])
         value = grad.clone()
-        return cls(
-            params, states[0]["step"], slots, grad, _views(grad, params), value, _views(value, params)
-        )
+        return cls(params, states[0]["step"], slots, grad, _views(grad, params), value, _views(value, params))
 
     def update(self, rule: Rule, hyper: dict[str, Any]) -> None:
         """One update of all parameters, in place."""
         self.step += 1
-        torch._foreach_copy_(self.grads, [param.grad for param in self.params])
-        torch._foreach_copy_(self.values, self.params)
+        foreach_copy_(self.grads, [param.grad for param in self.params])
+        foreach_copy_(self.values, self.params)
         delta, slots = rule.update(self.grad, self.value, self.slots, hyper, self.step)
         for name, slot in slots.items():
             self.slots[name].copy_(slot)
-        torch._foreach_add_(self.params, _views(delta, self.params))
+        foreach_add_(self.params, _views(delta, self.params))
 
 
 def _views(flat: Tensor, params: list[Tensor]) -> list[Tensor]:

@@ -13,7 +13,7 @@ WINDOW = 50
 
 
 def draw_losses(folder: Path) -> Path:
-    """Draw ``losses.csv`` of a run folder to ``loss.png``, with the ELBO of ``result.json``; returns the figure's path."""
+    """Draw ``losses.csv`` of a run folder to ``loss.png``, with the ELBO of ``result.json``; returns its path."""
     # Without pyplot, so that no backend of the caller's is touched.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
