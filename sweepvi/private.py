@@ -5,12 +5,15 @@ A new release that changes one of these breaks ``tests/test_private.py``, which 
 
 from __future__ import annotations
 
+import copy
 import math
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import pyro
 import torch
+from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 # One call for many small tensors: the public way is a Python call each. torch.optim is built on these.
@@ -46,6 +49,22 @@ def tensor_tables(module: torch.nn.Module) -> list[dict[str, Any]]:
     Putting a network back as it was needs the tables themselves: ``PyroModule`` replaces entries in them.
     """
     return [table for part in module.modules() for table in (part._parameters, part._buffers)]
+
+
+def fresh_autoguide(guide: AutoGuide) -> AutoGuide:
+    """A copy of an autoguide, and of the guides in it, that shares their models.
+
+    Pyro's autoguides drop their model when they are copied: both the copy and the original.
+    """
+    parts = [part for part in guide.modules() if isinstance(part, AutoGuide)]
+    models = [part._model for part in parts]
+    copied = copy.deepcopy(guide, {id(model): model for model in models})
+    copies = [part for part in copied.modules() if isinstance(part, AutoGuide)]
+    for part, twin, model in zip(parts, copies, models, strict=True):
+        part._model = twin._model = model
+        if part is not guide:
+            part._update_master(weakref.ref(guide))
+    return copied
 
 
 def is_subsample(site: Any) -> bool:

@@ -38,7 +38,9 @@ class Snapshot:
         self.meta[part] = meta
 
     def get(self, part: str) -> tuple[dict[str, Tensor], Any]:
-        """The tensors and scalars of a part."""
+        """The tensors and scalars of a part; ``CheckpointError`` if the snapshot has no such part."""
+        if part not in self.meta:
+            raise CheckpointError(f"the checkpoint has nothing about {part}; was the model changed since?")
         prefix = f"{part}/"
         tensors = {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
         return tensors, self.meta[part]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sweepvi.errors import CheckpointError
 from sweepvi.private import constraint_of, unconstrained_params
+from sweepvi.random_state import get_random_state, set_random_state
 
 
 class Restoring(Messenger):
@@ -51,5 +52,8 @@ class Restoring(Messenger):
         if name not in self.values:
             return
         if name not in store:
+            # The first time, before the checkpoint, the initial value was drawn; this time, nothing may be.
+            random_state = get_random_state()
             store.setdefault(name, msg["args"][1], msg["kwargs"]["constraint"])
+            set_random_state(*random_state)
         self._restore(name)

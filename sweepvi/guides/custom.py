@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from pyro.infer.autoguide import AutoGuide
 from sweepvi.guides.guide import Guide, Program
 from sweepvi.keys import Key
 from sweepvi.loading import Load
+from sweepvi.private import fresh_autoguide
 
 
 @dataclass(frozen=True)
@@ -42,5 +42,5 @@ class GivenGuide(Guide):
         if isinstance(self.program, type):
             return self.program(model) if issubclass(self.program, AutoGuide) else self.program()
         if isinstance(self.program, AutoGuide) and self.program.prototype_trace is None:
-            return copy.deepcopy(self.program, {id(model): model})
+            return fresh_autoguide(self.program)
         return self.program
