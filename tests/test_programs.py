@@ -127,7 +127,9 @@ def test_two_results_do_not_mix_in_predictive():
     means = []
     for shift in (0.0, 5.0):
         x = data["x"] + shift
-        result = sweepvi.fit(model, (x,), guide=AutoNormal, steps=400, score_draws=0, optimizer={"name": "adam", "lr": 0.1})
+        result = sweepvi.fit(
+            model, (x,), guide=AutoNormal, steps=400, score_draws=0, optimizer={"name": "adam", "lr": 0.1}
+        )
         means.append((result, x.mean()))
     for result, mean in means:
         drawn = Predictive(result.model, guide=result.guide, num_samples=50)(data["x"])["mean"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from textwrap import shorten
 
 import pyro
 import torch
@@ -118,7 +119,7 @@ class EagerEngine:
         except (ValueError, ArithmeticError, LinAlgError) as error:
             # The model has run before, so what fails now is its arithmetic: a scale that became NaN, a matrix that
             # is not positive definite.
-            text = " ".join(str(error).split())
+            text = shorten(str(error), 200, placeholder=" …")
             raise NonFiniteError(math.nan, f"{self._parameters_not_finite()}: {text}") from error
         self.optimization.adopt()
         return float(loss)

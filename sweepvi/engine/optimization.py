@@ -25,6 +25,7 @@ class Optimization:
         self.recipe = recipe
         self.live: dict[str, Tensor] = {}
         """Unconstrained parameters by name: the store's own tensors."""
+        self._seen: dict[str, Tensor] = {}
         self._optimizer: torch.optim.Optimizer | None = None
         self._group_of: dict[str, int] = {}
         self._rates: list[float] = []
@@ -33,12 +34,16 @@ class Optimization:
     def adopt(self) -> None:
         """Take in parameters that are new, or whose tensor the model has replaced."""
         params = unconstrained_params()
-        if len(params) == len(self.live) and all(params.get(name) is p for name, p in self.live.items()):
+        if len(params) == len(self._seen) and all(params.get(name) is tensor for name, tensor in self._seen.items()):
             return
+        self._seen = dict(params)
+        # A network that is part of another is registered under two names; it is one parameter, under its first.
+        known = {id(tensor) for tensor in self.live.values()}
         fresh: dict[str, Tensor] = {}
         for name, tensor in params.items():
-            if name.startswith(BASELINE_STATE_PREFIX) or tensor is self.live.get(name):
+            if name.startswith(BASELINE_STATE_PREFIX) or id(tensor) in known:
                 continue
+            known.add(id(tensor))
             if name in self.live and isinstance(self._optimizer, RuleOptimizer):
                 self._optimizer.rebind(self.live[name], tensor)
             else:

@@ -24,7 +24,7 @@ class SGDRule(Rule):
 
     slots: ClassVar = ("momentum_buffer",)
 
-    lr: Annotated[float, Key("step size", gt=0)] = 1e-3
+    lr: Annotated[float, Key("step size", gt=0)] = 1e-4
     momentum: Annotated[float, Key("share of the last update kept", ge=0, lt=1)] = 0.0
     dampening: Annotated[float, Key("share of the gradient kept out of the momentum", ge=0, le=1)] = 0.0
     weight_decay: Annotated[float, Key("L2 penalty, added to the gradient", ge=0)] = 0.0

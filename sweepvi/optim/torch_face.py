@@ -141,7 +141,9 @@ class _Flat:
         delta, slots = rule.update(self.grad, self.value, self.slots, hyper, self.step)
         for name, slot in slots.items():
             self.slots[name].copy_(slot)
-        foreach_add_(self.params, _views(delta, self.params))
+        # The gradient is used up; its buffer has views of every parameter's shape already.
+        self.grad.copy_(delta)
+        foreach_add_(self.params, self.grads)
 
 
 def _views(flat: Tensor, params: list[Tensor]) -> list[Tensor]:

@@ -19,5 +19,5 @@ class Schedule(Keyed, ABC):
     def factor(self, step: int | Tensor) -> Any:
         """The factor on every group's ``lr`` at the update after ``step`` updates (``step`` from 0).
 
-        Works on a Python integer, and elementwise on a tensor of steps, one a lane.
+        Works on a Python integer, and elementwise on a floating-point tensor of steps, one a lane.
         """

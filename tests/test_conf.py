@@ -1,0 +1,81 @@
+"""Every file in ``conf/``: composes, says what the class says, builds and takes a step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sweepvi import api, config, recipe, registry
+from sweepvi.catalogue import yaml_text
+
+OPTIONS = [(group, name) for group in config.groups() for name in config.options(group)]
+PATHS = {
+    "model": [
+        f"model.path={Path(__file__).parent / 'programs/raw_param.py'}:model",
+        f"model.data={Path(__file__).parent / 'programs/raw_param.py'}:data",
+    ],
+    "guide": [f"guide.path={Path(__file__).parent / 'programs/raw_param.py'}:guide"],
+}
+
+
+def overrides(group, name):
+    words = [f"{group}={name}", "engine.steps=3", "engine.score_draws=2"]
+    if name != "custom":
+        return words
+    return [*words, "model=custom", *PATHS["model"], *(PATHS["guide"] if group == "guide" else [])]
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS, ids=map("-".join, OPTIONS))
+def test_composes_builds_and_steps(group, name):
+    made = config.compose(dict.fromkeys(overrides(group, name)))
+    assert made.problems == []
+    result = api.run(recipe.build(made.config), None)
+    assert result.status == "finished"
+    assert result.losses.isfinite().all()
+    assert result.config == made.config
+
+
+def test_every_component_has_a_file_and_every_file_a_component():
+    for group in registry.GROUPS:
+        assert sorted(registry.names(group)) == config.options(group)
+    assert config.groups() == (*registry.GROUPS, *config.SELECTIONS)
+
+
+@pytest.mark.parametrize("row", registry.rows(), ids=lambda row: f"{row.group}-{row.name}")
+def test_a_file_says_what_the_class_says(row):
+    """Same keys, same order, same defaults; a comment on each."""
+    text = (config.conf_dir() / row.group / f"{row.name}.yaml").read_text()
+    written = yaml.safe_load(text)
+    assert list(written) == ["name", *(spec.name for spec in row.specs())]
+    assert written.pop("name") == row.name
+    for spec in row.specs():
+        if spec.required:
+            assert written[spec.name] == "???"
+        else:
+            assert yaml_text(
+                tuple(written[spec.name]) if isinstance(written[spec.name], list) else written[spec.name]
+            ) == yaml_text(spec.default)
+        [line] = [line for line in text.splitlines() if line.startswith(f"{spec.name}:")]
+        assert " # " in line, f"{spec.name} has no comment"
+
+
+def test_an_earlier_runs_configuration_composes_to_itself():
+    first = config.compose(["optimizer=sgd", "optimizer.lr=0.5", "guide=auto_iaf_normal", "engine.seed=7"]).config
+    assert config.compose([], base=first).config == first
+    changed = config.compose(["optimizer=adam", "engine.seed=8"], base=first).config
+    assert changed == {
+        **first,
+        "optimizer": config.compose(["optimizer=adam"]).config["optimizer"],
+        "engine": {**first["engine"], "seed": 8},
+    }
+
+
+def test_a_users_folder_adds_options(tmp_path):
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer/careful.yaml").write_text("name: clipped_adam\nlr: 0.001\nclip_norm: 1.0\n")
+    assert config.scan(tmp_path) == []
+    made = config.compose(["optimizer=careful"], tmp_path)
+    assert made.problems == []
+    assert made.config["optimizer"] == {"name": "clipped_adam", "lr": 0.001, "clip_norm": 1.0}

@@ -1,0 +1,95 @@
+"""Data flows one way, and so do imports: config → registry → recipe → engine → result → report and interfaces."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "sweepvi"
+
+# What each part may import, of sweepvi's own. A part missing here fails the test: give it a place.
+BASE = {"errors", "keys", "files", "private", "random_state", "provenance", "loading"}
+COMPONENTS = {"optim", "schedule", "partition", "estimators", "guides", "models", "problem", "programs", "settings"}
+MAY_IMPORT = {
+    "errors": set(),
+    "files": set(),
+    "private": set(),
+    "random_state": set(),
+    "provenance": set(),
+    "diagnostics": set(),
+    "keys": {"errors"},
+    "loading": {"errors"},
+    **{part: BASE | COMPONENTS for part in COMPONENTS},
+    "registry": {"errors", "keys"},
+    "recipe": BASE | COMPONENTS | {"registry"},
+    "engine": BASE | COMPONENTS | {"recipe"},
+    "results": BASE | COMPONENTS | {"recipe", "engine", "diagnostics"},
+    "report": {"errors", "files"},
+    "progress": {"engine"},
+    "config": {"errors"},
+    "api": BASE | COMPONENTS | {"registry", "recipe", "engine", "results", "report", "progress"},
+    "catalogue": {"config", "registry", "keys"},
+    "telling": {"config", "results"},
+    "cli": {
+        "__init__",
+        "errors",
+        "loading",
+        "config",
+        "catalogue",
+        "telling",
+        "progress",
+        "api",
+        "recipe",
+        "engine",
+        "results",
+    },
+    "__init__": {"api", "errors", "results"},
+    "__main__": {"cli"},
+}
+
+
+def part_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    """Parts of sweepvi that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "sweepvi":
+                known = (ROOT / parts[1]).is_dir() or (ROOT / f"{parts[1]}.py").is_file()
+                yield parts[1] if known else "__init__"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    part = part_of(path)
+    assert set(imports_of(path)) - {part} <= MAY_IMPORT[part]
+
+
+def test_only_the_command_enters_hydra():
+    for path in ROOT.rglob("*.py"):
+        assert ("hydra.main" in path.read_text().replace("``hydra.main``", "")) == (path.name == "cli.py"), path
+
+
+def loaded_by(code):
+    script = f"import sys; {code}; print([m for m in ('torch', 'pyro', 'hydra', 'matplotlib') if m in sys.modules])"
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[-1]
+
+
+def test_import_and_help_load_nothing_heavy():
+    assert loaded_by("import sweepvi") == "[]"
+    assert loaded_by("import sweepvi.cli; sweepvi.cli.main(['--help'])") == "[]"
