@@ -7,12 +7,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sweepvi import __version__, catalogue, config, telling
-from sweepvi.errors import ConfigError, Problem, SweepviError, raise_if
+from sweepvi.errors import ConfigError, Problem, SweepviError, collected, raise_if, unique
 
 if TYPE_CHECKING:
     from sweepvi.recipe import Recipe
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sweepvi")
 
 FINISHED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+HOW = "settings are given as group.key=value, see --help"
 RESUMABLE = ("steps", "log_every", "checkpoint_every", "score_draws")
 """Keys of ``engine`` that may change when a run is resumed."""
 
@@ -69,11 +71,12 @@ class Command:
     resume: Path | None = None
     cfg: bool = False
     hydra_flags: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError([Problem("command line", f"{message}; settings are given as group.key=value, see --help")])
+        raise ConfigError([Problem("command line", f"{message}; {HOW}")])
 
 
 def _parse(arguments: Sequence[str]) -> Command:
@@ -87,26 +90,27 @@ def _parse(arguments: Sequence[str]) -> Command:
         parser.add_argument(*flag.split(), action="store_true")
     for flag in ("--hydra-help", "--shell-completion -sc"):
         parser.add_argument(*flag.split(), action="store_true")
-    found = parser.parse_intermixed_args(list(arguments))
+    found, strange = parser.parse_known_intermixed_args(list(arguments))
     shown = [name for name in ("help", "components", "version") if getattr(found, name)]
     command = Command([], found.config_dir, found.multirun, found.quiet, shown[0] if shown else None)
+    command.problems = [Problem(word, f"no such flag; {HOW}") for word in strange]
     if found.cfg or found.info or found.hydra_help or found.shell_completion:
         command.cfg = bool(found.cfg)
         command.hydra_flags = [word for word in arguments if word not in (*found.overrides, "-q", "--quiet")]
-    problems = []
     for text in found.overrides:
         key, _, value = text.partition("=")
         if key not in ("rerun", "resume"):
             command.overrides.append(text)
         elif not value:
-            problems.append(Problem(text, f"name a run folder: {key}=DIR"))
+            command.problems.append(Problem(text, f"name a run folder: {key}=DIR"))
         else:
             setattr(command, key, Path(value))
     if command.rerun and command.resume:
-        problems.append(Problem("rerun, resume", "give one of them"))
+        command.problems.append(Problem("rerun, resume", "give one of them"))
     if command.multirun and command.resume:
-        problems.append(Problem("resume", "resumes one run; it does not go with -m"))
-    raise_if(problems)
+        command.problems.append(Problem("resume", "resumes one run; it does not go with -m"))
+    if command.resume and command.resume.is_file():
+        command.problems.append(Problem.of("resume", str(command.resume), "is a file; name the run's folder"))
     return command
 
 
@@ -115,17 +119,15 @@ def _run(command: Command) -> int:
         texts = {"help": catalogue.usage, "components": catalogue.components, "version": lambda: __version__}
         print(texts[command.show]())
         return FINISHED
-    if command.extra:
-        raise_if(config.scan(command.extra))
     if command.hydra_flags:
-        overrides = _composed(command, command.overrides).overrides if command.cfg else command.overrides
+        overrides = _composed(command, [command.overrides])[0].overrides if command.cfg else command.overrides
         return _enter_hydra(command, overrides, lambda _: None)
     return _run_many(command) if command.multirun else _run_one(command)
 
 
 def _run_one(command: Command) -> int:
-    made = _composed(command, command.overrides)
-    recipe = _checked_recipe(made, command)
+    [made] = _composed(command, [command.overrides])
+    recipe = _checked(made, command)
     if command.resume:
         made.overrides.append(f"hydra.run.dir={config.quoted(str(command.resume))}")
     runs: list[Run] = []
@@ -137,71 +139,15 @@ def _run_one(command: Command) -> int:
     return _status_of(runs[0][0])
 
 
-def _composed(command: Command, overrides: Sequence[str]) -> config.Composition:
-    source, base, problems = command.resume or command.rerun, None, []
-    if source:
-        base, problems = config.read_run(source)
-        raise_if(problems)
-    made = config.compose(overrides, command.extra, base)
-    from sweepvi import recipe
-
-    found = recipe.check(made.config) if made.config else []
-    if command.resume and base and made.config and not found:
-        found += _changed(base, made.config)
-    raise_if([*made.problems, *found])
-    return made
-
-
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[Problem]:
-    """What a resumed run may not change."""
-    return [
-        Problem.of(
-            f"{group}.{key}",
-            value,
-            f"the run to resume has {before[group].get(key)!r}; rerun= starts a new run",
-        )
-        for group, node in now.items()
-        for key, value in node.items()
-        if before[group].get(key) != value and not (group == "engine" and key in RESUMABLE)
-    ]
-
-
-def _checked_recipe(made: config.Composition, command: Command) -> Recipe:
-    """The recipe, after a trial run: what goes wrong now has written nothing."""
-    from sweepvi import api, engine, recipe
-    from sweepvi.results import CHECKPOINT
-
-    assert made.run_dir is not None
-    built = recipe.build(made.config)
-    if command.resume:
-        checkpoint = command.resume / CHECKPOINT
-        if checkpoint.exists():
-            _demand_loadable(checkpoint, built)
-    else:
-        raise_if(api.occupied(made.run_dir))
-    engine.trial_run(built)
-    return built
-
-
-def _demand_loadable(path: Path, recipe: Recipe) -> None:
-    from sweepvi.engine import Checkpoint
-    from sweepvi.errors import CheckpointError
-    from sweepvi.recipe import config_hash
-
-    try:
-        Checkpoint(path, config_hash(recipe.config)).load()
-    except CheckpointError as error:
-        raise ConfigError([Problem("resume", str(error))]) from error
-
-
 def _run_many(command: Command) -> int:
     """Every combination of comma-separated values, one fit after another, by Hydra's own sweeper."""
     from omegaconf import OmegaConf
 
     from sweepvi import recipe
 
-    variants = [_composed(command, overrides) for overrides in config.each_value(command.overrides)]
-    _checked_recipe(variants[0], command)
+    variants = _composed(command, list(config.combinations(command.overrides, command.extra)))
+    _, problems = collected(*(partial(_checked, made, command, job) for job, made in enumerate(variants)))
+    raise_if(unique(problems))
     runs: list[Run] = []
 
     def job(composed: Any) -> None:
@@ -217,6 +163,91 @@ def _run_many(command: Command) -> int:
     if not command.quiet and runs:
         print(telling.many(runs))
     return failed or max((_status_of(result) for result, _ in runs), default=FAILED)
+
+
+def _composed(command: Command, variants: Sequence[Sequence[str]]) -> list[config.Composition]:
+    """The configuration of each variant; ``ConfigError`` with all that is wrong with the command and any of them."""
+    from sweepvi import recipe, registry
+
+    problems, base, source = list(command.problems), None, command.resume or command.rerun
+    if source and not (command.resume and source.is_file()):
+        base, found = config.read_run(source)
+        checked = (problem for group, node in base.items() for problem in registry.check(group, node) if not found)
+        found = found or [replace(problem, key=f"{source}: {problem.key}") for problem in checked]
+        base, problems = None if found else base, problems + found
+    untrusted = config.scan(command.extra) if command.extra else []
+    problems += untrusted
+    composed = []
+    for overrides in variants:
+        if source and base is None:
+            overrides = [text for text in overrides if not _names_code(text)]
+        made = config.compose(overrides, command.extra, base, trusted=not untrusted)
+        problems += made.problems
+        problems += recipe.check(made.config) if made.config else []
+        problems += _changed(base, made.config) if command.resume and base else []
+        composed.append(made)
+    raise_if(unique(problems))
+    return composed
+
+
+def _names_code(text: str) -> bool:
+    return text.partition("=")[0] in {f"{group}.{key}" for group, keys in config.CODE_KEYS.items() for key in keys}
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[Problem]:
+    """What a resumed run may not change."""
+    return [
+        Problem.of(
+            f"{group}.{key}", value, f"the run to resume has {before[group].get(key)!r}; rerun= starts a new run"
+        )
+        for group, node in now.items()
+        for key, value in (node.items() if isinstance(node, dict) else ())
+        if before[group].get(key) != value and not (group == "engine" and key in RESUMABLE)
+    ]
+
+
+def _checked(made: config.Composition, command: Command, job: int | None = None) -> Recipe:
+    """The recipe, after a trial run: what goes wrong now has written nothing. ``job`` numbers the fits of a multirun."""
+    from sweepvi import engine, recipe
+
+    built, problems = collected(partial(recipe.build, made.config), lambda: _check_folder(made, command, job))
+    if problems:
+        raise ConfigError(problems)
+    if command.resume:
+        _check_checkpoint(command.resume, built[0])
+    engine.trial_run(built[0])
+    return built[0]
+
+
+def _check_folder(made: config.Composition, command: Command, job: int | None) -> None:
+    """Whether the run's folder can be made, and holds no run yet."""
+    from sweepvi import api
+
+    if command.resume:
+        return
+    folder = Path(str(made.hydra.run.dir)) if job is None else Path(str(made.hydra.sweep.dir)) / str(job)
+    in_the_way = [parent for parent in (folder, *folder.parents) if parent.exists() and not parent.is_dir()]
+    key = "hydra.run.dir" if job is None else "hydra.sweep.dir"
+    raise_if([Problem.of(key, str(folder), f"{parent} is a file, not a folder") for parent in in_the_way])
+    raise_if(api.occupied(folder))
+
+
+def _check_checkpoint(folder: Path, recipe: Recipe) -> None:
+    from sweepvi.engine import Checkpoint
+    from sweepvi.errors import CheckpointError
+    from sweepvi.recipe import config_hash
+    from sweepvi.results import CHECKPOINT
+
+    if not (folder / CHECKPOINT).exists():
+        return
+    try:
+        taken = Checkpoint(folder / CHECKPOINT, config_hash(recipe.config)).load().meta["step"]
+    except CheckpointError as error:
+        raise ConfigError([Problem("resume", str(error))]) from error
+    steps = recipe.settings.steps
+    raise_if(
+        [Problem.of("engine.steps", steps, f"the run to resume has taken {taken} already")] if steps < taken else []
+    )
 
 
 def _fit(recipe: Recipe, command: Command) -> Run:

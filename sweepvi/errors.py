@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,23 @@ def raise_if(problems: Sequence[Problem]) -> None:
         raise ConfigError(problems)
 
 
+def unique(problems: Iterable[Problem]) -> list[Problem]:
+    """The problems without those that say the same again."""
+    return list({str(problem): problem for problem in problems}.values())
+
+
+def collected(*tasks: Callable[[], Any]) -> tuple[list[Any], list[Problem]]:
+    """Run every task; returns what each returned, None for one that failed, and the problems of all that failed."""
+    results, problems = [], []
+    for task in tasks:
+        try:
+            results.append(task())
+        except ConfigError as error:
+            results.append(None)
+            problems += error.problems
+    return results, problems
+
+
 def listed(names: Iterable[str]) -> str:
     """Join names for a message: ``a, b, c``."""
     return ", ".join(names)
@@ -65,7 +83,8 @@ def listed(names: Iterable[str]) -> str:
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say that ``name`` is no ``what``: the nearest names first, then all that are valid."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    by_fold = {entry.casefold(): entry for entry in sorted(known)}
+    known = by_fold.values()
+    near = [by_fold[fold] for fold in difflib.get_close_matches(name.casefold(), by_fold, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"no such {what}; {hint}valid: {listed(known) or '(none)'}"

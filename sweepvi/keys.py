@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,23 +22,33 @@ REQUIRED = dataclasses.MISSING
 
 @dataclass(frozen=True)
 class Key:
-    """What a key means, and the bounds that numbers (or each entry of a tuple) must keep."""
+    """What a key means, and what its values must keep to.
+
+    Attributes:
+        meaning: one line for the user.
+        gt, ge, lt, le: bounds of a number, or of each entry of a tuple.
+        infinite: whether infinity is a sensible value.
+        pattern: what text must match in full, a regular expression.
+
+    """
 
     meaning: str
     gt: float | None = None
     ge: float | None = None
     lt: float | None = None
     le: float | None = None
+    infinite: bool = False
+    pattern: str | None = None
 
     def bounds(self) -> str:
         """The bounds in words, ``"> 0 and < 1"``; empty when there are none."""
         signs = ((">", self.gt), (">=", self.ge), ("<", self.lt), ("<=", self.le))
-        return " and ".join(f"{sign} {bound:g}" for sign, bound in signs if bound is not None)
+        return " and ".join(f"{sign} {bound}" for sign, bound in signs if bound is not None)
 
     def admits(self, number: float) -> bool:
-        """Whether a number keeps the bounds; NaN never does, and infinity only where a bound is absent."""
+        """Whether a number keeps the bounds; NaN never does."""
         return (
-            not math.isnan(number)
+            (math.isfinite(number) or (self.infinite and not math.isnan(number)))
             and (self.gt is None or number > self.gt)
             and (self.ge is None or number >= self.ge)
             and (self.lt is None or number < self.lt)
@@ -61,8 +72,9 @@ class KeySpec:
 
     def expects(self) -> str:
         """What a valid value is, in words: ``"a number > 0"``."""
-        bounds = self.key.bounds()
-        return f"{_type_words(self.type)} {bounds}".strip()
+        if self.key.pattern:
+            return self.key.meaning
+        return f"{_type_words(self.type)} {self.key.bounds()}".strip()
 
 
 class Keyed:
@@ -172,7 +184,7 @@ def _convert_union(annotation: Any, value: Any, key: Key) -> Any:
 
 
 def _convert_tuple(annotation: Any, value: Any, key: Key) -> tuple[Any, ...]:
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
+    if not isinstance(value, list | tuple):
         raise ValueError
     members, entries = get_args(annotation), tuple(value)
     if members[-1] is Ellipsis:
@@ -186,15 +198,19 @@ def _convert_scalar(annotation: Any, value: Any, key: Key) -> Any:
     if annotation is bool:
         return _demand(value if isinstance(value, bool) else None)
     if annotation is str:
-        return _demand(value if isinstance(value, str) and value else None)
+        matches = isinstance(value, str) and value and re.fullmatch(key.pattern or ".*", value, re.DOTALL | re.ASCII)
+        return _demand(value if matches else None)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError
-    if annotation is int and not float(value).is_integer():
-        raise ValueError
-    number = annotation(value)
-    if not key.admits(number):
-        raise ValueError
-    return number
+    try:
+        if annotation is int and not float(value).is_integer():
+            raise ValueError
+        number = annotation(value)
+        if key.admits(number):
+            return number
+    except OverflowError as error:
+        raise ValueError from error
+    raise ValueError
 
 
 def _demand(value: Any) -> Any:

@@ -36,30 +36,58 @@ def loader() -> Load:
     return load
 
 
+def load_program(key: str, path: str, load: Load, keep: tuple[type, ...] = ()) -> Any:
+    """A model or guide: what is at ``path``, or an instance of it if it is a class other than those in ``keep``."""
+    program = load(key, path)
+    if isinstance(program, type) and not issubclass(program, keep):
+        program = called(key, path, program)
+    if not callable(program):
+        raise _error(key, path, f"is not callable: {type(program).__name__}")
+    return program
+
+
+def called(key: str, path: str, function: Callable[[], Any]) -> Any:
+    """What a function of the user's returns; ``ConfigError`` if it fails."""
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        raise _error(key, path, f"calling it fails: {described(error)}") from error
+
+
 def _import(key: str, path: str, name: str) -> ModuleType:
     try:
         return _import_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-    except FileNotFoundError as error:
-        raise _error(key, path, f"no file {error.filename}") from error
+    except _NoFileError as error:
+        raise _error(key, path, f"no file {name}") from error
     except ModuleNotFoundError as error:
         raise _error(key, path, f"cannot import {error.name!r}; a file is given as FILE.py:NAME") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _error(key, path, f"importing it fails: {described(error)}") from error
+
+
+class _NoFileError(Exception):
+    pass
 
 
 def _import_file(file: Path) -> ModuleType:
     if not file.is_file():
-        raise FileNotFoundError(2, "no such file", str(file))
+        raise _NoFileError
     folder = str(file.resolve().parent)
     if folder not in sys.path:
-        sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+        # Last, so that a file of the user's called random.py hides no other module.
+        sys.path.append(folder)
+    name = f"_sweepvi_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickling look their module up by name while it runs.
-    sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
     return module
 
 

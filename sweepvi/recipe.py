@@ -12,7 +12,7 @@ import torch
 
 from sweepvi import registry
 from sweepvi.errors import Problem as Complaint
-from sweepvi.errors import raise_if, unknown
+from sweepvi.errors import collected, raise_if, unknown
 from sweepvi.estimators import Estimator
 from sweepvi.guides import Guide
 from sweepvi.loading import loader
@@ -81,12 +81,14 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
     raise_if(check(config, given))
     parts = {g: given[g] if g in given else registry.build(g, config[g]) for g in registry.GROUPS}
     settings: Settings = parts["engine"]
-    raise_if(device_problems(settings))
     load = loader()
     # A network that the user's file creates starts from the fit's seed.
     with seeded(settings.seed):
-        problem = given["model"] if "model" in given else parts["model"].problem(load)
-        guide = parts["guide"].resolve(load)
+        (problem, guide), problems = collected(
+            lambda: given["model"] if "model" in given else parts["model"].problem(load),
+            lambda: parts["guide"].resolve(load),
+        )
+    raise_if([*device_problems(settings), *problems])
     nodes = {
         g: dict(config[g]) if g in given else registry.described(config[g]["name"], parts[g]) for g in registry.GROUPS
     }

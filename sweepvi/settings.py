@@ -12,10 +12,10 @@ from sweepvi.keys import Key, Keyed
 class Settings(Keyed):
     """Eager engine: Pyro's own mechanics, one optimizer over all parameters."""
 
-    steps: Annotated[int, Key("updates of the parameters", ge=1)] = 2000
+    steps: Annotated[int, Key("updates of the parameters", ge=1, le=10**9)] = 2000
     seed: Annotated[int, Key("fixes every random draw", ge=0, lt=2**32)] = 0
     dtype: Annotated[Literal["float32", "float64"], Key("floating-point type of parameters and data")] = "float32"
-    device: Annotated[str, Key("cpu, cuda or cuda:N")] = "cpu"
+    device: Annotated[str, Key("cpu, cuda or cuda:N", pattern=r"cpu|cuda(:\d{1,3})?")] = "cpu"
     deterministic: Annotated[bool, Key("use torch's deterministic algorithms, so that a re-run gives equal bits")] = (
         True
     )
@@ -26,9 +26,3 @@ class Settings(Keyed):
     score_draws: Annotated[int, Key("fresh draws for the reported ELBO; 0 reports none", ge=0)] = 1000
     log_every: Annotated[int, Key("steps between lines of progress in the log", ge=1)] = 500
     checkpoint_every: Annotated[int, Key("steps between checkpoints; 0 writes one, at the end", ge=0)] = 500
-
-    def conflicts(self) -> dict[str, str]:
-        """The device must be one that torch names."""
-        kind, _, index = self.device.partition(":")
-        valid = self.device in ("cpu", "cuda") or (kind == "cuda" and index.isdigit())
-        return {} if valid else {"device": "must be cpu, cuda or cuda:N"}

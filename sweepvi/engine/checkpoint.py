@@ -66,8 +66,8 @@ class Checkpoint:
     def load(self) -> Snapshot:
         """Read the file; ``CheckpointError`` if it is missing, damaged, or of another configuration."""
         header, tensors = _read(self.path)
-        if header.get("format") != FORMAT:
-            raise CheckpointError(f"{self.path} is not a checkpoint of this version ({FORMAT})")
+        if header.get("format") != FORMAT or not header.keys() >= {"fingerprint", "digest", "meta"}:
+            raise CheckpointError(f"{self.path} is not a checkpoint of this version ({FORMAT}), or damaged")
         if header["fingerprint"] != self.fingerprint:
             raise CheckpointError(
                 f"{self.path} belongs to another configuration (it has {header['fingerprint']}, "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pyro import poutine
+
 from sweepvi.engine.eager import EagerEngine
-from sweepvi.engine.environment import environment
+from sweepvi.engine.environment import device_of, dtype_of, environment
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.loading import described
 from sweepvi.recipe import Recipe
@@ -25,8 +27,19 @@ def start(recipe: Recipe) -> EagerEngine:
         engine = EagerEngine(recipe)
     except ConfigError:
         raise
-    except Exception as error:
-        raise ConfigError([Problem("model", f"does not run on its data: {described(error)}")]) from error
+    except (Exception, SystemExit) as error:
+        at_fault = "guide" if _model_runs_alone(recipe) else "model"
+        raise ConfigError([Problem(at_fault, f"does not run on its data: {described(error)}")]) from error
     if not engine.optimization.live:
         raise ConfigError([Problem("guide", "model and guide have no parameters; there is nothing to optimize")])
     return engine
+
+
+def _model_runs_alone(recipe: Recipe) -> bool:
+    """Whether the model runs and its densities can be computed, without the guide."""
+    problem = recipe.problem.to(dtype_of(recipe.settings), device_of(recipe.settings))
+    try:
+        poutine.trace(problem.model).get_trace(*problem.args, **problem.kwargs).log_prob_sum()
+    except (Exception, SystemExit):
+        return False
+    return True

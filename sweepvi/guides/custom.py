@@ -9,7 +9,7 @@ from pyro.infer.autoguide import AutoGuide
 
 from sweepvi.guides.guide import Guide, Program
 from sweepvi.keys import Key
-from sweepvi.loading import Load
+from sweepvi.loading import Load, load_program
 from sweepvi.private import fresh_autoguide
 
 
@@ -21,7 +21,7 @@ class CustomGuide(Guide):
 
     def resolve(self, load: Load) -> Guide:
         """Load the path; ``ConfigError`` if that fails."""
-        return GivenGuide(load("guide.path", self.path))
+        return GivenGuide(load_program("guide.path", self.path, load, keep=(AutoGuide,)))
 
     def build(self, model: Program) -> Program:
         """Not possible before :meth:`resolve`."""

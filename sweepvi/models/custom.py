@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from sweepvi.errors import ConfigError
-from sweepvi.errors import Problem as Complaint
+from sweepvi.errors import collected, raise_if
 from sweepvi.keys import Key
-from sweepvi.loading import Load, described
+from sweepvi.loading import Load, called, load_program
 from sweepvi.problem import Model, Problem
 
 
@@ -24,16 +23,18 @@ class CustomModel(Model):
     ] = None
 
     def problem(self, load: Load) -> Problem:
-        """Load model and data; a class is instantiated. ``ConfigError`` if that fails."""
-        model = load("model.path", self.path)
-        if isinstance(model, type):
-            model = _called("model.path", self.path, model)
-        if not callable(model):
-            raise ConfigError([Complaint.of("model.path", self.path, "is not callable")])
-        data = () if self.data is None else load("model.data", self.data)
-        if callable(data):
-            data = _called("model.data", self.data, data)
+        """Load model and data; a class is instantiated. ``ConfigError`` says all that fails."""
+        (model, data), problems = collected(
+            lambda: load_program("model.path", self.path, load), lambda: self._data(load)
+        )
+        raise_if(problems)
         return given_problem(model, data)
+
+    def _data(self, load: Load) -> Any:
+        if self.data is None:
+            return ()
+        data = load("model.data", self.data)
+        return called("model.data", self.data, data) if callable(data) else data
 
 
 def given_problem(model: Any, data: Any) -> Problem:
@@ -41,10 +42,3 @@ def given_problem(model: Any, data: Any) -> Problem:
     if isinstance(data, Mapping):
         return Problem(model, kwargs={str(key): value for key, value in data.items()})
     return Problem(model, args=data if isinstance(data, tuple) else (data,))
-
-
-def _called(key: str, path: str | None, function: Any) -> Any:
-    try:
-        return function()
-    except Exception as error:
-        raise ConfigError([Complaint.of(key, path, f"calling it fails: {described(error)}")]) from error

@@ -37,7 +37,9 @@ class ClippedAdamRule(Rule):
     )
     eps: Annotated[float, Key("added to the root of the squared-gradient average", ge=0)] = 1e-8
     weight_decay: Annotated[float, Key("L2 penalty, added to the clamped gradient", ge=0)] = 0.0
-    clip_norm: Annotated[float, Key("bound on each element of the gradient (a clamp, not a norm)", gt=0)] = 10.0
+    clip_norm: Annotated[
+        float, Key("bound on each element of the gradient (a clamp, not a norm)", gt=0, infinite=True)
+    ] = 10.0
     lrd: Annotated[float, Key("factor on the step size, once a step", gt=0, le=1)] = 1.0
     centered_variance: Annotated[bool, Key("average (gradient - its average) squared instead")] = False
 

@@ -1,0 +1,26 @@
+"""Configuration: where it is, how the command line composes it, what a file may not contain.
+
+Hydra composes. It is asked before ``hydra.main`` is entered, so that everything wrong is known before a folder is
+made; and it is never shown a problem that can be said better than Hydra says it. No torch is imported here.
+"""
+
+from sweepvi.config.compose import Composition, combinations, compose, version_base
+from sweepvi.config.files import read_run, scan
+from sweepvi.config.locate import CODE_KEYS, SELECTIONS, conf_dir, groups, options
+from sweepvi.config.overrides import forced, quoted
+
+__all__ = [
+    "CODE_KEYS",
+    "SELECTIONS",
+    "Composition",
+    "combinations",
+    "compose",
+    "conf_dir",
+    "forced",
+    "groups",
+    "options",
+    "quoted",
+    "read_run",
+    "scan",
+    "version_base",
+]

@@ -1,0 +1,174 @@
+"""Overrides → configuration, with every problem on the way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweepvi.config.locate import CODE_KEYS, SELECTIONS, conf_dir, options
+from sweepvi.errors import Problem
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@dataclass
+class Composition:
+    """What a command line comes to."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    """A node for every group, resolved; plain data."""
+    hydra: Any = None
+    """Hydra's own configuration, an OmegaConf node; None if there is none."""
+    overrides: list[str] = field(default_factory=list)
+    """The overrides to give Hydra: an earlier run's, and then ``given``."""
+    given: list[str] = field(default_factory=list)
+    """The command line's, as Hydra can take them."""
+    problems: list[Problem] = field(default_factory=list)
+
+
+def compose(
+    overrides: Iterable[str],
+    extra: Path | None = None,
+    base: Mapping[str, Any] | None = None,
+    trusted: bool = True,
+) -> Composition:
+    """Compose a configuration.
+
+    Args:
+        overrides: Hydra overrides, ``group=option`` and ``group.key=value``, one value each.
+        extra: the user's configuration folder.
+        base: an earlier run's configuration, valid, to start from in place of the shipped defaults.
+        trusted: whether ``extra`` has been scanned and found harmless; if not, its files are not read, and choices
+            of its options are passed over.
+
+    Returns:
+        The configuration as far as it can be composed, with every problem found on the way.
+
+    """
+    from sweepvi.config.overrides import Overrides, base_texts
+
+    read = Overrides(list(overrides), extra)
+    given = base_texts(base, read.selected) if base else []
+    made = Composition(overrides=[*given, *read.texts], given=read.texts, problems=read.problems)
+    chosen = {group: option for group, option in read.selected.items() if option is not None}
+    if not trusted:
+        chosen = {group: option for group, option in chosen.items() if option in options(group)}
+    search = [f"hydra.searchpath=[{_path_text(extra)}]"] if extra and trusted else []
+    composed = _composed([*search, *given, *map("=".join, chosen.items())], [*read.hydra, *read.deleted], made.problems)
+    if composed is not None:
+        made.hydra = composed.hydra
+        made.config = _resolved(composed, read.values, made.problems)
+        made.problems += [*_stray_code(made.config, read.values), *_unpackaged(made.config)]
+        for group in SELECTIONS:
+            made.config.pop(group, None)
+    return made
+
+
+def combinations(overrides: Iterable[str], extra: Path | None = None) -> Iterator[list[str]]:
+    """Every combination of a sweep's values, in the order of Hydra's own sweeper.
+
+    An override that cannot be read is passed on as it is, for :func:`compose` to report.
+    """
+    from sweepvi.config.overrides import values_of
+
+    return map(list, itertools.product(*(values_of(text, extra) for text in overrides)))
+
+
+def version_base() -> dict[str, str]:
+    """The argument that Hydra 1.3 wants and 1.4 warns of."""
+    import hydra
+
+    major, minor = hydra.__version__.split(".")[:2]
+    return {"version_base": "1.3"} if (int(major), int(minor)) < (1, 4) else {}
+
+
+def _path_text(folder: Path) -> str:
+    from sweepvi.config.overrides import quoted
+
+    return quoted(f"file://{folder.resolve()}")
+
+
+def _composed(sure: list[str], unsure: list[str], problems: list[Problem]) -> DictConfig | None:
+    """Compose by Hydra; if an override in ``unsure`` stands in the way, say which, and go on without it."""
+    whole = _by_hydra([*sure, *unsure])
+    if not isinstance(whole, Problem):
+        return whole
+    refused = {text: found for text in unsure if isinstance(found := _by_hydra([*sure, text]), Problem)}
+    problems += [Problem(text, problem.message) for text, problem in refused.items()] or [whole]
+    rest = _by_hydra([*sure, *(text for text in unsure if text not in refused)])
+    if isinstance(rest, Problem):
+        problems += [rest] if refused else []
+        return None
+    return rest
+
+
+def _by_hydra(overrides: list[str]) -> DictConfig | Problem:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), job_name="sweepvi", **version_base()):
+            composed = hydra.compose("config", overrides=overrides, return_hydra_config=True)
+            _ = composed.hydra.mode, str(composed.hydra.run.dir), str(composed.hydra.sweep.dir)
+            return composed
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
+        return Problem("configuration", _said_by_hydra(error))
+
+
+def _said_by_hydra(error: BaseException) -> str:
+    """Hydra's message in one line; its cause says what, it says where."""
+    errors = [error] if error.__cause__ is None else [error, error.__cause__]
+    lines = [line.strip() for one in errors for line in str(one).splitlines()]
+    return " ".join(
+        line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))
+    )
+
+
+def _resolved(composed: DictConfig, values: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
+    """Set the values, and resolve; what cannot be resolved is a problem and left out."""
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    with open_dict(config):
+        for key, value in values.items():
+            OmegaConf.update(config, key, value, merge=False, force_add=True)
+        while True:
+            try:
+                plain = OmegaConf.to_container(config, resolve=True)
+                assert isinstance(plain, dict)
+                return {str(key): value for key, value in plain.items()}
+            except OmegaConfBaseException as error:
+                key = str(error.full_key or "")
+                problems.append(Problem(key or "configuration", _said_by_hydra(error)))
+                if not key or OmegaConf.is_missing(config, key):
+                    return {}
+                OmegaConf.update(config, key, "???", merge=False)
+
+
+def _stray_code(config: Mapping[str, Any], values: Mapping[str, Any]) -> list[Problem]:
+    """Python paths that only a file gives, and those that nothing asks for."""
+    problems = []
+    for group, names in CODE_KEYS.items():
+        node = config.get(group)
+        if not isinstance(node, dict):
+            continue
+        for name in names:
+            key, value = f"{group}.{name}", node.get(name)
+            if key in values and node.get("name") != "custom":
+                problems.append(Problem.of(key, node.pop(name), f"belongs to {group}=custom; add {group}=custom"))
+            elif key not in values and value not in (None, "???"):
+                problems.append(
+                    Problem.of(key, value, f"a file alone never runs code; give it on the command line: {key}={value}")
+                )
+    return problems
+
+
+def _unpackaged(config: Mapping[str, Any]) -> list[Problem]:
+    message = "its file must begin with the line '# @package _global_'"
+    return [Problem(group, message) for group in SELECTIONS if config.get(group)]

@@ -1,0 +1,33 @@
+"""Where configuration is, and what can be chosen there."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+SELECTIONS = ("experiment",)
+"""Config groups that select other groups' options, and name no component."""
+
+CODE_KEYS = {"model": ("path", "data"), "guide": ("path",)}
+"""Keys whose value is a Python path: taken from the command line, never from a file alone."""
+
+
+def conf_dir() -> Path:
+    """The folder of the shipped configuration: in an installed package, or beside it in a checkout."""
+    package = Path(str(files("sweepvi")))
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def groups() -> tuple[str, ...]:
+    """The config groups, in the order of ``config.yaml``'s defaults."""
+    import yaml
+
+    primary = yaml.safe_load((conf_dir() / "config.yaml").read_text(encoding="utf-8"))
+    return tuple(name for entry in primary["defaults"] if isinstance(entry, dict) for name in entry)
+
+
+def options(group: str, extra: Path | None = None) -> list[str]:
+    """The options of a group: files in the shipped folder, and in the user's."""
+    folders = [conf_dir() / group, *([extra / group] if extra else [])]
+    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
