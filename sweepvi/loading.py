@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import shorten
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -102,18 +103,16 @@ def _attribute(key: str, path: str, module: ModuleType, attributes: str) -> Any:
 
 
 def described(error: BaseException) -> str:
-    """An exception in one line, with the last place outside installed packages: ``ValueError: … (mine.py:12)``."""
+    """An exception in one line, with the last place in the user's own code: ``ValueError: … (mine.py:12)``."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "site-packages" not in f.filename and f.filename.endswith(".py")]
-    own = [
-        f
-        for f in own
-        if Path(f.filename).parent != Path(__file__).parent and "sweepvi" not in Path(f.filename).parts[:-1]
-    ]
-    own = [f for f in own if not f.filename.startswith(sys.base_prefix) and not f.filename.startswith("<")]
+    own = [frame for frame in frames if _is_the_users(Path(frame.filename))]
     place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}{place}"
+    return f"{type(error).__name__}: {shorten(str(error), 600, placeholder=' …')}{place}"
+
+
+def _is_the_users(file: Path) -> bool:
+    library = "site-packages" in file.parts or file.is_relative_to(sys.base_prefix)
+    return file.suffix == ".py" and not library and not file.is_relative_to(Path(__file__).parent)
 
 
 def _error(key: str, path: str, message: str) -> ConfigError:

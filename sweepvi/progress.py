@@ -55,58 +55,59 @@ class Lines(Observer):
 
 
 class Bar(Lines):
-    """A progress bar on standard error, with step, smoothed loss, steps per second and time left."""
+    """Progress bars on standard error: step, smoothed loss, steps per second and time left; then the score's draws."""
 
     def __init__(self, every: int) -> None:
         super().__init__(every, echo=False)
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bars = _make_bars()
+        self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
 
     def started(self, done: int, total: int) -> None:
-        """Draw the bar."""
+        """Draw the bar of steps."""
         super().started(done, total)
-        self._bar = bar = _make_bar()
-        bar.start()
-        self._task = bar.add_task("fit", total=total, completed=done, loss="", speed="")
+        self._bars.start()
+        self._draw("fit", done, total, "")
 
     def stepped(self, step: int, loss: float) -> None:
         """Move it, ten times a second at most."""
         super().stepped(step, loss)
-        now = time.perf_counter()
-        if now - self._drawn >= REFRESH_SECONDS or step == self.total:
-            self._drawn = now
-            text = f"loss {self.smoothed.value:,.2f}"
-            self._update(completed=step, loss=text, speed=f"{self.speed.at(step):,.0f} steps/s")
+        if self._is_due(step == self.total):
+            text = f"loss {self.smoothed.value:,.2f}  {self.speed.at(step):,.0f} steps/s"
+            self._draw("fit", step, self.total, text)
 
     def scoring(self, done: int, total: int) -> None:
-        """A second bar's worth for the score."""
-        now = time.perf_counter()
-        if done == 1 or done == total or now - self._drawn >= REFRESH_SECONDS:
-            self._drawn = now
-            self._update(description="score", completed=done, total=total, loss="", speed="fresh draws")
+        """Draw or move the bar of fresh draws."""
+        if self._is_due(done in (1, total)):
+            self._draw("score", done, total, "fresh draws")
 
     def ended(self, status: str) -> None:
-        """Leave the bar as it is."""
-        if self._bar is not None:
-            self._bar.stop()
+        """Leave the bars as they are."""
+        self._bars.stop()
         super().ended(status)
 
-    def _update(self, **fields: object) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, **fields)  # type: ignore[arg-type]
+    def _is_due(self, at_once: bool) -> bool:
+        now = time.perf_counter()
+        if not at_once and now - self._drawn < REFRESH_SECONDS:
+            return False
+        self._drawn = now
+        return True
+
+    def _draw(self, name: str, done: int, total: int, text: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total, text="")
+        self._bars.update(self._tasks[name], completed=done, text=text, refresh=True)
 
 
-def _make_bar() -> Progress:
+def _make_bars() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description:<5}"),
+        BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[text]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         auto_refresh=False,

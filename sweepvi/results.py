@@ -221,8 +221,9 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
 
 
 def config_text(config: Mapping[str, Any]) -> str:
-    """A configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+    """A configuration as YAML, with how to use it."""
+    usage = "# The complete configuration of this run. Repeat it: python -m sweepvi rerun=THIS_FOLDER\n"
+    return usage + OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
 def _read_losses(path: Path) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ RESULT_KEYS = {
 SHORT = ["model=eight_schools", "engine.steps=30", "engine.score_draws=5"]
 # Long enough to be stopped half way: a second or two, with a checkpoint every 40 ms.
 LONG = ["model=eight_schools", "engine.steps=1000", "engine.score_draws=5", "engine.checkpoint_every=20"]
-DIVERGING = [*SHORT, "optimizer=sgd", "optimizer.lr=1e12"]
+DIVERGING = [*SHORT, "optimizer=sgd", "optimizer.lr=1e20"]
 DEADLINE = 60
 MINE = """
 import pyro, pyro.distributions as dist, torch

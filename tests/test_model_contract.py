@@ -154,9 +154,9 @@ def test_a_guide_builds_afresh(guide):
     """Two guides of one component share no parameter."""
     component, problem = registry.build("guide", {"name": guide}), MODELS[0].problem()
     first, second = component.build(problem.model), component.build(problem.model)
-    with pyro.get_param_store().scope():
-        first(**problem.kwargs)
-        second(**problem.kwargs)
+    for guide_of_one_fit in (first, second):
+        with pyro.get_param_store().scope():
+            guide_of_one_fit(**problem.kwargs)
     tensors = [{param.data_ptr() for param in guide.parameters()} for guide in (first, second)]
     assert tensors[0]
     assert not tensors[0] & tensors[1]
@@ -252,20 +252,20 @@ def test_the_posterior_of_eight_schools():
     result = sweepvi.fit(
         "eight_schools",
         guide="auto_multivariate_normal",
-        estimator={"name": "trace", "num_particles": 8, "vectorize_particles": True},
+        estimator={"name": "trace", "num_particles": 16, "vectorize_particles": True},
         optimizer={"name": "clipped_adam", "lr": 0.05},
-        scheduler={"name": "exponential", "gamma": 0.998},
-        steps=2000,
+        scheduler={"name": "exponential", "gamma": 0.997},
+        steps=1400,
         dtype="float64",
         score_draws=0,
     )
-    draws = result.sample(4000)
+    draws = result.sample(3000)
     theta, mu, tau = draws["theta"], draws["mu"], draws["tau"]
     assert ((theta.mean(0) - THETA_MEAN).abs() < 0.15 * THETA_SD).all()
     assert ((theta.std(0) / THETA_SD - 1).abs() < 0.25).all()
     assert abs(mu.mean().item() - MU_MEAN) < 0.15 * MU_SD
     assert mu.std().item() == pytest.approx(MU_SD, rel=0.25)
     # The guide is normal in log tau, whose posterior has a long tail to the left: however long the fit, it misses
-    # about a fifth of tau's mean and spread, and with them some of the first school's spread.
+    # about a fifth of tau's mean and a quarter of its spread, and with them some of the first school's spread.
     assert abs(tau.mean().item() - TAU_MEAN) < 0.3 * TAU_SD
     assert tau.std().item() == pytest.approx(TAU_SD, rel=0.4)

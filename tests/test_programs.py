@@ -9,11 +9,11 @@ from pathlib import Path
 import pyro
 import pytest
 import torch
+from conftest import generator_states
 from pyro.infer import Predictive
 from pyro.infer.autoguide import AutoNormal
 
 import sweepvi
-from conftest import generator_states
 from sweepvi.cli import main
 
 PROGRAMS = Path(__file__).parent / "programs"

@@ -7,7 +7,6 @@ made; and it is never shown a problem that can be said better than Hydra says it
 from sweepvi.config.compose import Composition, combinations, compose, version_base
 from sweepvi.config.files import read_run, scan
 from sweepvi.config.locate import CODE_KEYS, SELECTIONS, conf_dir, groups, options
-from sweepvi.config.overrides import forced, quoted
 
 __all__ = [
     "CODE_KEYS",
@@ -16,10 +15,8 @@ __all__ = [
     "combinations",
     "compose",
     "conf_dir",
-    "forced",
     "groups",
     "options",
-    "quoted",
     "read_run",
     "scan",
     "version_base",
