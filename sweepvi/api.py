@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 
 from sweepvi import engine, recipe, registry
 from sweepvi.engine import Checkpoint, Observer
-from sweepvi.errors import Problem, raise_if
+from sweepvi.errors import DivergedError, Problem, raise_if
 from sweepvi.estimators import Estimator, Trace
+from sweepvi.files import write_atomically
 from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.guide import Guide, Program
 from sweepvi.keys import Keyed
@@ -87,17 +88,21 @@ def fit(
 def run(made: Recipe, folder: Path | None, observer: Observer | None = None, resume: bool = False) -> FitResult:
     """Run a recipe, with its folder if it has one; the result is saved there."""
     if folder is None:
-        return from_outcome(made, engine.fit(made, observer))
-    checkpoint = Checkpoint(folder / CHECKPOINT, recipe.config_hash(made.config))
+        return _checked(made, from_outcome(made, engine.fit(made, observer)))
+    checkpoint = Checkpoint(folder / CHECKPOINT, recipe.fingerprint(made.config))
     resume = resume and checkpoint.path.exists()
     if not resume:
         raise_if(occupied(folder))
-        folder.mkdir(parents=True, exist_ok=True)
-    recipe_text = config_text(made.config)
-    (folder / CONFIG).write_text(recipe_text, encoding="utf-8")
+    write_atomically(folder / CONFIG, config_text(made.config))
     result = from_outcome(made, engine.fit(made, observer, checkpoint, resume))
     result.save(folder)
     draw_losses(folder)
+    return _checked(made, result)
+
+
+def _checked(made: Recipe, result: FitResult) -> FitResult:
+    if result.status == "diverged" and made.settings.on_nonfinite == "raise":
+        raise DivergedError(result.message)
     return result
 
 

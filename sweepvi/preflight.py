@@ -12,11 +12,8 @@ from sweepvi import api, config, engine, recipe, registry
 from sweepvi.command import Command
 from sweepvi.engine import Checkpoint
 from sweepvi.errors import CheckpointError, ConfigError, Problem, collected, raise_if, unique
-from sweepvi.recipe import Recipe, config_hash
+from sweepvi.recipe import RESUMABLE, Recipe, fingerprint
 from sweepvi.results import CHECKPOINT
-
-RESUMABLE = ("steps", "log_every", "checkpoint_every", "score_draws")
-"""Keys of ``engine`` that may change when a run is resumed."""
 
 
 def composed(command: Command, variants: Sequence[Sequence[str]]) -> list[config.Composition]:
@@ -85,7 +82,7 @@ def _check_checkpoint(folder: Path, recipe: Recipe) -> None:
     if not (folder / CHECKPOINT).exists():
         return
     try:
-        taken = Checkpoint(folder / CHECKPOINT, config_hash(recipe.config)).load().meta["step"]
+        taken = Checkpoint(folder / CHECKPOINT, fingerprint(recipe.config)).load().meta["step"]
     except CheckpointError as error:
         raise ConfigError([Problem("resume", str(error))]) from error
     steps = recipe.settings.steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -88,7 +88,9 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
             lambda: given["model"] if "model" in given else parts["model"].problem(load),
             lambda: parts["guide"].resolve(load),
         )
-    raise_if([*device_problems(settings), *problems])
+        raise_if([*device_problems(settings), *problems])
+        if isinstance(problem.model, type):
+            problem = replace(problem, model=problem.model())
     nodes = {
         g: dict(config[g]) if g in given else registry.described(config[g]["name"], parts[g]) for g in registry.GROUPS
     }
@@ -115,12 +117,16 @@ def device_problems(settings: Settings) -> list[Complaint]:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """A fingerprint of what determines a fit's numbers: all of its configuration but how often it logs and saves.
-
-    Twelve hexadecimal digits. The number of steps is left out: it decides where a fit ends, not how it runs.
-    """
-    engine = {
-        k: v for k, v in config["engine"].items() if k not in ("steps", "log_every", "checkpoint_every", "score_draws")
-    }
-    text = json.dumps({**config, "engine": engine}, sort_keys=True, default=repr)
+    """A hash of a complete configuration: twelve hexadecimal digits."""
+    text = json.dumps(config, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+RESUMABLE = ("steps", "log_every", "checkpoint_every", "score_draws")
+"""Keys of ``engine`` that say where a fit ends and how it is watched, and may change when it is resumed."""
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """A hash of what determines a fit's course, step by step: a checkpoint resumes only fits of equal fingerprint."""
+    engine = {key: value for key, value in config["engine"].items() if key not in RESUMABLE}
+    return config_hash({**config, "engine": engine})

@@ -26,7 +26,7 @@ from sweepvi.private import is_deterministic, is_subsample
 from sweepvi.problem import Problem
 from sweepvi.programs import FittedProgram, FittedState
 from sweepvi.provenance import git_commit, versions
-from sweepvi.recipe import Recipe, config_hash
+from sweepvi.recipe import Recipe, config_hash, fingerprint
 from sweepvi.settings import Settings
 
 CONFIG, RESULT, LOSSES, PARAMS, CHECKPOINT = (
@@ -114,7 +114,7 @@ class FitResult:
         write_atomically(folder / LOSSES, self._losses_text())
         write_atomically(folder / PARAMS, save({k: v.contiguous() for k, v in self.params.items()}))
         if self.runnable is not None:
-            Checkpoint(folder / CHECKPOINT, config_hash(self.config)).save(self.runnable.snapshot)
+            Checkpoint(folder / CHECKPOINT, fingerprint(self.config)).save(self.runnable.snapshot)
         write_atomically(folder / RESULT, json.dumps(self.summary(), indent=2) + "\n")
 
     @classmethod
@@ -147,7 +147,7 @@ class FitResult:
             **{key: summary[key] for key in _SUMMARY},
         )
         if recipe is not None:
-            snapshot = Checkpoint(folder / CHECKPOINT, config_hash(result.config)).load()
+            snapshot = Checkpoint(folder / CHECKPOINT, fingerprint(result.config)).load()
             problem, programs, state = restored(recipe, snapshot)
             result.runnable = Runnable(problem, programs, state, snapshot, recipe.settings)
         return result

@@ -373,6 +373,18 @@ def test_an_average_is_no_parameter(settings):
     assert torch.isfinite(result.sample(3)["z"]).all()
 
 
+def test_an_average_is_not_optimized():
+    made = []
+
+    def sgd(groups):
+        made.append(torch.optim.SGD(groups, lr=0.01))
+        return made[-1]
+
+    coin_fit({}, steps=5, optimizer=sgd)
+    (optimizer,) = made
+    assert [param.shape for group in optimizer.param_groups for param in group["params"]] == [(2,)]
+
+
 @pytest.mark.parametrize("settings", PARTICLES, ids=["one", "loop", "vectorized"])
 def test_an_average_survives_resumption(tmp_path, settings):
     whole = coin_fit(settings)

@@ -16,7 +16,6 @@ from sweepvi.engine.interrupt import Interrupt, interruptible
 from sweepvi.engine.observer import Observer
 from sweepvi.engine.score import log_weights
 from sweepvi.engine.trial_run import start
-from sweepvi.errors import DivergedError
 from sweepvi.guides.guide import Program
 from sweepvi.problem import Problem
 from sweepvi.programs import FittedState
@@ -102,7 +101,6 @@ def fit(
     Raises:
         ConfigError: if the model does not run on its data.
         CheckpointError: if the checkpoint to resume from is missing, damaged or of another fit.
-        DivergedError: under ``on_nonfinite=raise``.
 
     """
     observer = observer or Observer()
@@ -123,8 +121,6 @@ def fit(
                 outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
         finally:
             observer.ended(status)
-    if status == "diverged" and recipe.settings.on_nonfinite == "raise":
-        raise DivergedError(message)
     return outcome
 
 
