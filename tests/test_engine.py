@@ -10,7 +10,6 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from torch.distributions import constraints
 
 import sweepvi
 from sweepvi.engine import Checkpoint, Observer, Snapshot
@@ -154,23 +153,6 @@ def test_skipping_for_ever_ends():
     result = sweepvi.fit(breaks_at(range(11, 1000), "nan"), on_nonfinite="skip", steps=1000)
     assert result.status == "diverged"
     assert result.steps == 110
-
-
-def test_skipping_keeps_a_nan_out_of_baselines():
-    calls = {"count": 0}
-
-    def model():
-        calls["count"] += 1
-        z = pyro.sample("z", dist.Bernoulli(0.5))
-        pyro.factor("cost", z * (math.nan if calls["count"] == 4 else 1.0))
-
-    def guide():
-        p = pyro.param("p", torch.tensor(0.5), constraint=constraints.unit_interval)
-        pyro.sample("z", dist.Bernoulli(p), infer={"baseline": {"use_decaying_avg_baseline": True}})
-
-    result = sweepvi.fit(model, guide=guide, estimator="trace_graph", on_nonfinite="skip", steps=50, score_draws=0)
-    assert result.status == "finished"
-    assert len(result.skipped) == 1
 
 
 def test_raising_saves_first(tmp_path):

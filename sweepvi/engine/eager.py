@@ -63,8 +63,7 @@ class EagerEngine:
             self._demand_finite(loss)
         except NonFiniteError:
             self.optimization.clear_gradients()
-            for name, value in averages.items():
-                pyro.get_param_store()[name] = value
+            _restore_estimator_state(averages)
             raise
         self.optimization.step(self.step_count)
         self.optimization.clear_gradients()
@@ -136,6 +135,14 @@ class EagerEngine:
         live = self.optimization.live.items()
         names = [name for name, param in live if not bool(torch.isfinite(param).all())]
         return f"non-finite parameter {', '.join(names)}" if names else "all parameters are finite"
+
+
+def _restore_estimator_state(averages: dict[str, Tensor]) -> None:
+    store = pyro.get_param_store()
+    for name in _estimator_state().keys() - averages.keys():
+        del store[name]
+    for name, value in averages.items():
+        store[name] = value
 
 
 def _estimator_state() -> dict[str, Tensor]:

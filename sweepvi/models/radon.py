@@ -33,7 +33,7 @@ class Radon(Model):
         del load
         county, floor, log_uranium, log_radon = _read()
         counties = int(county.max()) + 1
-        by_county = torch.zeros(counties).index_put((county,), log_uranium)
+        by_county = torch.zeros(counties, dtype=log_uranium.dtype).index_put((county,), log_uranium)
         kwargs = {"county": county, "floor": floor, "log_radon": log_radon, "counties": counties}
         kwargs |= {"log_uranium": by_county if self.uranium else None, "centered": self.centered}
         return Problem(model, kwargs=kwargs)
@@ -44,7 +44,7 @@ def _read() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     text = (files("sweepvi") / "models" / "data" / "radon_mn.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
     county, *numbers = ([float(row[name]) for row in rows] for name in ("county", "floor", "log_uppm", "log_radon"))
-    floor, log_uranium, log_radon = (torch.tensor(column) for column in numbers)
+    floor, log_uranium, log_radon = (torch.tensor(column, dtype=torch.float64) for column in numbers)
     return torch.tensor(county).long() - 1, floor, log_uranium, log_radon
 
 
