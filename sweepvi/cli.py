@@ -81,21 +81,27 @@ def _run_one(command: Command) -> int:
 
 def _run_many(command: Command) -> int:
     """Every combination of comma-separated values, one fit after another, by Hydra's own sweeper."""
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from sweepvi import preflight, recipe
-    from sweepvi.config.overrides import forced
+    from sweepvi.config.overrides import forced, values_of
 
     variants = preflight.composed(command, list(config.combinations(command.overrides, command.extra)))
     _, problems = collected(*(partial(preflight.checked, made, command, job) for job, made in enumerate(variants)))
     raise_if(unique(problems))
-    runs: list[Run] = []
+    swept = {
+        text.lstrip("+").partition("=")[0] for text in command.overrides if len(values_of(text, command.extra)) > 1
+    }
+    runs: list[tuple[FitResult, Path, str]] = []
 
     def job(composed: Any) -> None:
         plain = OmegaConf.to_container(composed, resolve=True)
         assert isinstance(plain, dict)
         nodes = {str(key): node for key, node in plain.items() if key not in config.SELECTIONS}
-        runs.append(_fit(recipe.build(nodes), command))
+        given = [text.lstrip("+") for text in HydraConfig.get().overrides.task]
+        label = " ".join(text for text in given if text.partition("=")[0] in swept)
+        runs.append((*_fit(recipe.build(nodes), command), label))
         if runs[-1][0].status == "interrupted":
             raise KeyboardInterrupt
 
@@ -103,7 +109,7 @@ def _run_many(command: Command) -> int:
     failed = _enter_hydra(command, [*base, *map(forced, command.overrides)], job)
     if not command.quiet and runs:
         print(telling.many(runs))
-    return failed or max((_status_of(result) for result, _ in runs), default=FAILED)
+    return failed or max((_status_of(result) for result, *_ in runs), default=FAILED)
 
 
 def _fit(recipe: Recipe, command: Command) -> Run:

@@ -107,7 +107,12 @@ def described(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _is_the_users(Path(frame.filename))]
     place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {shorten(str(error), 600, placeholder=' …')}{place}"
+    return f"{type(error).__name__}: {message_of(error)}{place}"
+
+
+def message_of(error: BaseException, width: int = 600) -> str:
+    """An exception's message in one line, without the table of shapes that Pyro appends."""
+    return shorten(str(error).partition("Trace Shapes:")[0], width, placeholder=" …")
 
 
 def _is_the_users(file: Path) -> bool:

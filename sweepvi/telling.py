@@ -27,10 +27,12 @@ def one(result: FitResult, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def many(runs: Sequence[tuple[FitResult, Path]]) -> str:
-    """A line a run of a multirun, best ELBO first."""
+def many(runs: Sequence[tuple[FitResult, Path, str]]) -> str:
+    """A line a run of a multirun, best ELBO first; the last of each run's entries says what sets it apart."""
     ranked = sorted(runs, key=lambda run: run[0].elbo if run[0].elbo is not None else float("-inf"), reverse=True)
-    return "\n".join(f"{result.status:<12}ELBO {elbo(result):<22}{shown(folder)}" for result, folder in ranked)
+    cells = [(result.status, f"ELBO {elbo(result)}", label, shown(folder)) for result, folder, label in ranked]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
 def elbo(result: FitResult) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from textwrap import shorten
 
 import pyro
 import torch
@@ -15,6 +14,7 @@ from sweepvi.engine.environment import device_of, dtype_of
 from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.restoring import Restoring
 from sweepvi.estimators.trace_graph import BASELINE_STATE_PREFIX
+from sweepvi.loading import message_of
 from sweepvi.private import LinAlgError, all_finite
 from sweepvi.programs import FittedState, fitted_state, reachable_modules
 from sweepvi.random_state import get_random_state, set_random_state
@@ -118,8 +118,7 @@ class EagerEngine:
         except (ValueError, ArithmeticError, LinAlgError) as error:
             # The model has run before, so what fails now is its arithmetic: a scale that became NaN, a matrix that
             # is not positive definite.
-            text = shorten(str(error), 200, placeholder=" …")
-            raise NonFiniteError(math.nan, f"{self._parameters_not_finite()}: {text}") from error
+            raise NonFiniteError(math.nan, f"{self._at_which_parameters()}: {message_of(error, 200)}") from error
         self.optimization.adopt()
         return float(loss)
 
@@ -128,13 +127,16 @@ class EagerEngine:
         if math.isfinite(loss) and (not gradients or all_finite(list(gradients.values()))):
             return
         names = [name for name, gradient in gradients.items() if not bool(torch.isfinite(gradient).all())]
-        where = f"non-finite gradient of {', '.join(names)}" if names else self._parameters_not_finite()
+        where = f"non-finite gradient of {', '.join(names)}" if names else self._at_which_parameters()
         raise NonFiniteError(loss, where if math.isfinite(loss) else f"loss is {loss}; {where}")
 
-    def _parameters_not_finite(self) -> str:
-        live = self.optimization.live.items()
-        names = [name for name, param in live if not bool(torch.isfinite(param).all())]
-        return f"non-finite parameter {', '.join(names)}" if names else "all parameters are finite"
+    def _at_which_parameters(self) -> str:
+        live = self.optimization.live
+        names = [name for name, param in live.items() if not bool(torch.isfinite(param).all())]
+        if names:
+            return f"non-finite parameter {', '.join(names)}"
+        size, name = max((float(param.abs().max()) if param.numel() else 0.0, name) for name, param in live.items())
+        return f"all parameters are finite, the largest {name} with {size:.3g} (unconstrained)"
 
 
 def _restore_estimator_state(averages: dict[str, Tensor]) -> None:
