@@ -443,7 +443,7 @@ PYTHON = [
     (guided("mine.py:Silent"), ["guide.path = 'mine.py:Silent'", "not callable"]),
     (guided("mine.py:Needs"), ["guide.path = 'mine.py:Needs'", "size"]),
     (guided("mine.py:no_parameters"), ["guide", "no parameters"]),
-    (guided("mine.py:too_wide"), ["guide", "mu"]),
+    (guided("mine.py:too_wide"), ["guide", "Shape mismatch inside plate"]),
     (guided("mine.py:with_more"), ["guide", "nu"]),
     (guided("mine.py:guide_fails"), ["guide", "not finished yet", "mine.py:"]),
     ((*custom("mine.py:two"), "guide=custom", "guide.path=mine.py:only_mu"), ["guide", "sigma"]),

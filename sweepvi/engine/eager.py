@@ -135,7 +135,9 @@ class EagerEngine:
         names = [name for name, param in live.items() if not bool(torch.isfinite(param).all())]
         if names:
             return f"non-finite parameter {', '.join(names)}"
-        size, name = max((float(param.abs().max()) if param.numel() else 0.0, name) for name, param in live.items())
+        size, name = max(
+            (float(param.detach().abs().max()) if param.numel() else 0.0, name) for name, param in live.items()
+        )
         return f"all parameters are finite, the largest {name} with {size:.3g} (unconstrained)"
 
 
