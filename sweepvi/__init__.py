@@ -6,17 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweepvi.api import fit, load
+    from sweepvi.api import fit
     from sweepvi.errors import CheckpointError, ConfigError, DivergedError, SweepviError
     from sweepvi.results import FitResult
 
 __version__ = "0.1.0"
 
-__all__ = ["CheckpointError", "ConfigError", "DivergedError", "FitResult", "SweepviError", "fit", "load"]
+__all__ = ["CheckpointError", "ConfigError", "DivergedError", "FitResult", "SweepviError", "fit"]
 
 _HOME = {
     "fit": "sweepvi.api",
-    "load": "sweepvi.api",
     "FitResult": "sweepvi.results",
     "CheckpointError": "sweepvi.errors",
     "ConfigError": "sweepvi.errors",

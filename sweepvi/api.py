@@ -1,4 +1,4 @@
-"""Python's way in: ``sweepvi.fit`` and ``sweepvi.load``. The command line goes through the same functions."""
+"""Python's way in: ``sweepvi.fit``. The command line goes through the same functions."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any, TypeAlias
 from sweepvi import engine, recipe, registry
 from sweepvi.engine import Checkpoint, Observer
 from sweepvi.errors import DivergedError, Problem, raise_if
-from sweepvi.estimators import Estimator, Trace
+from sweepvi.estimators import Estimator
 from sweepvi.files import write_atomically
 from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.guide import Guide, Program
 from sweepvi.keys import Keyed
-from sweepvi.optim import ClippedAdamRule, Rule
-from sweepvi.partition import Partition, Single
+from sweepvi.optim import Rule
+from sweepvi.partition import Partition
 from sweepvi.problem import Model
 from sweepvi.problem import Problem as InferenceProblem
 from sweepvi.progress import observer_for
 from sweepvi.recipe import GIVEN, OptimizerFactory, Recipe
 from sweepvi.report import draw_losses
-from sweepvi.results import CHECKPOINT, CONFIG, FitResult, config_text, from_outcome
-from sweepvi.schedule import Constant, Schedule
+from sweepvi.results import FitResult, from_outcome
+from sweepvi.run_folder import CHECKPOINT, CONFIG, config_text
+from sweepvi.schedule import Schedule
 from sweepvi.settings import Settings
 
 Component: TypeAlias = str | Mapping[str, Any] | Keyed
@@ -113,38 +114,6 @@ def occupied(folder: Path) -> list[Problem]:
     return []
 
 
-def load(
-    folder: str | Path,
-    model: Program | None = None,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    guide: Program | None = None,
-) -> FitResult:
-    """Read a run folder, ready to sample.
-
-    Shipped models and guides come from the folder's configuration. Your own must be given again, with its data: a
-    file alone never runs code.
-
-    Raises:
-        SweepviError: if the folder holds no result, or a damaged one.
-        ConfigError: if the run's model or guide is your own and is not given.
-
-    """
-    config = FitResult.load(folder).config
-    own = {"model": model, "guide": guide}
-    missing = [g for g, object_ in own.items() if object_ is None and config[g]["name"] in ("custom", GIVEN)]
-    raise_if([Problem(g, f"this run's {g} is your own; give it again: load(folder, {g}=…)") for g in missing])
-    given: dict[str, Any] = {}
-    if model is not None:
-        given["model"] = InferenceProblem(model, tuple(args), dict(kwargs or {}))
-    if guide is not None:
-        given["guide"] = GivenGuide(guide)
-    # The optimizer's state is read by name, whichever class wrote it.
-    given |= {g: _UNUSED[g] for g in registry.GROUPS if config[g]["name"] == GIVEN and g not in given}
-    return FitResult.load(folder, recipe.build(config, given))
-
-
 def recipe_from(
     model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **components: Any
 ) -> Recipe:
@@ -199,10 +168,4 @@ _BASES: dict[str, type] = {
     "scheduler": Schedule,
     "partition": Partition,
     "engine": Settings,
-}
-_UNUSED: dict[str, Any] = {
-    "estimator": Trace(),
-    "optimizer": ClippedAdamRule(),
-    "scheduler": Constant(),
-    "partition": Single(),
 }

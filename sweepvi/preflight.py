@@ -13,7 +13,7 @@ from sweepvi.command import Command
 from sweepvi.engine import Checkpoint
 from sweepvi.errors import CheckpointError, ConfigError, Problem, collected, raise_if, unique
 from sweepvi.recipe import RESUMABLE, Recipe, fingerprint
-from sweepvi.results import CHECKPOINT
+from sweepvi.run_folder import CHECKPOINT
 
 
 def composed(command: Command, variants: Sequence[Sequence[str]]) -> list[config.Composition]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,21 +19,20 @@ from sweepvi.diagnostics import elbo_score
 from sweepvi.engine import Checkpoint, Outcome, Snapshot, restored
 from sweepvi.engine.environment import dtype_of, environment
 from sweepvi.errors import SweepviError
+from sweepvi.estimators import Trace
 from sweepvi.files import write_atomically
+from sweepvi.guides.custom import GivenGuide
+from sweepvi.guides.guide import Program
+from sweepvi.optim import ClippedAdamRule
+from sweepvi.partition import Single
 from sweepvi.private import is_deterministic, is_subsample
 from sweepvi.problem import Problem
 from sweepvi.programs import FittedProgram, FittedState
 from sweepvi.provenance import git_commit, versions
-from sweepvi.recipe import Recipe, config_hash, fingerprint
+from sweepvi.recipe import GIVEN, Recipe, build, config_hash, fingerprint
+from sweepvi.run_folder import CHECKPOINT, CONFIG, LOSSES, PARAMS, RESULT, config_text, losses_text, read_losses
+from sweepvi.schedule import Constant
 from sweepvi.settings import Settings
-
-CONFIG, RESULT, LOSSES, PARAMS, CHECKPOINT = (
-    "config.yaml",
-    "result.json",
-    "losses.csv",
-    "params.safetensors",
-    "checkpoint.safetensors",
-)
 
 
 @dataclass(frozen=True)
@@ -111,42 +108,38 @@ class FitResult:
         """Write the run folder; every file is whole or not there. See the README for what is in which."""
         folder = Path(folder)
         write_atomically(folder / CONFIG, config_text(self.config))
-        write_atomically(folder / LOSSES, self._losses_text())
+        write_atomically(folder / LOSSES, losses_text(self.losses, self.rates))
         write_atomically(folder / PARAMS, save({k: v.contiguous() for k, v in self.params.items()}))
         if self.runnable is not None:
             Checkpoint(folder / CHECKPOINT, fingerprint(self.config)).save(self.runnable.snapshot)
         write_atomically(folder / RESULT, json.dumps(self.summary(), indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: str | Path, recipe: Recipe | None = None) -> FitResult:
+    def load(
+        cls,
+        folder: str | Path,
+        model: Program | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        guide: Program | None = None,
+    ) -> FitResult:
         """Read a run folder.
 
-        Args:
-            folder: a run folder.
-            recipe: the fit's recipe; with it, the result can :meth:`sample`, and has a model and a guide.
-                ``sweepvi.load`` makes it from the folder's configuration.
+        A shipped model and guide come from the folder's configuration. Your own must be given again, as to
+        ``sweepvi.fit``, if the result is to :meth:`sample`: a file alone never runs code.
 
         Raises:
             SweepviError: if the folder holds no result.
-            CheckpointError: if a recipe is given and the checkpoint is damaged or of another configuration.
+            ConfigError: if the given model does not run on its data.
+            CheckpointError: if the checkpoint is damaged, or does not fit the given model.
 
         """
         folder = Path(folder)
-        if not (folder / RESULT).is_file():
-            raise SweepviError(f"{folder} holds no result ({RESULT} is missing)")
-        summary = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        config = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
-        assert isinstance(config, dict)
-        losses, rates = _read_losses(folder / LOSSES)
-        result = cls(
-            losses=losses,
-            rates=rates,
-            params=load_file(folder / PARAMS),
-            config={str(key): value for key, value in config.items()},
-            provenance={key: summary.pop(key) for key in ("versions", "git_commit")},
-            **{key: summary[key] for key in _SUMMARY},
-        )
-        if recipe is not None:
+        result = _read(cls, folder)
+        own = {"model": model, "guide": guide}
+        if all(given is not None or result.config[g]["name"] not in ("custom", GIVEN) for g, given in own.items()):
+            recipe = _recipe_again(result.config, model, args, kwargs, guide)
             snapshot = Checkpoint(folder / CHECKPOINT, fingerprint(result.config)).load()
             problem, programs, state = restored(recipe, snapshot)
             result.runnable = Runnable(problem, programs, state, snapshot, recipe.settings)
@@ -161,21 +154,15 @@ class FitResult:
             **self.provenance,
         }
 
-    def _losses_text(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["step", "loss", "lr"])
-        for step, (loss, rate) in enumerate(zip(self.losses.tolist(), self.rates.tolist(), strict=True), start=1):
-            writer.writerow([step, repr(loss), repr(rate)])
-        return text.getvalue()
-
     def _fitted(self, name: str) -> FittedProgram:
         run = self._demand_runnable()
         return FittedProgram(name, run.programs, run.state, dtype_of(run.settings))
 
     def _demand_runnable(self) -> Runnable:
         if self.runnable is None:
-            raise SweepviError("this result was loaded without its model; load it with sweepvi.load(folder, …)")
+            raise SweepviError(
+                "this run's model or guide is your own; load it as FitResult.load(folder, model, …, guide=…)"
+            )
         return self.runnable
 
 
@@ -220,17 +207,46 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
     )
 
 
-def config_text(config: Mapping[str, Any]) -> str:
-    """A configuration as YAML, with how to use it."""
-    usage = "# The complete configuration of this run. Repeat it: python -m sweepvi rerun=THIS_FOLDER\n"
-    return usage + OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+def _read(cls: type[FitResult], folder: Path) -> FitResult:
+    if not (folder / RESULT).is_file():
+        raise SweepviError(f"{folder} holds no result ({RESULT} is missing)")
+    summary = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    config = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+    assert isinstance(config, dict)
+    losses, rates = read_losses(folder / LOSSES)
+    return cls(
+        losses=losses,
+        rates=rates,
+        params=load_file(folder / PARAMS),
+        config={str(key): value for key, value in config.items()},
+        provenance={key: summary.pop(key) for key in ("versions", "git_commit")},
+        **{key: summary[key] for key in _SUMMARY},
+    )
 
 
-def _read_losses(path: Path) -> tuple[Tensor, Tensor]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    losses, rates = ([float(row[name]) for row in rows] for name in ("loss", "lr"))
-    return torch.tensor(losses, dtype=torch.float64), torch.tensor(rates, dtype=torch.float64)
+def _recipe_again(
+    config: dict[str, Any],
+    model: Program | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    guide: Program | None,
+) -> Recipe:
+    """The recipe of a saved run, to run its model and guide; the state of a given optimizer is read by name."""
+    given: dict[str, Any] = {}
+    if model is not None:
+        given["model"] = Problem(model, tuple(args), dict(kwargs or {}))
+    if guide is not None:
+        given["guide"] = GivenGuide(guide)
+    given |= {group: part for group, part in _UNUSED.items() if config[group]["name"] == GIVEN}
+    return build(config, given)
+
+
+_UNUSED: dict[str, Any] = {
+    "estimator": Trace(),
+    "optimizer": ClippedAdamRule(),
+    "scheduler": Constant(),
+    "partition": Single(),
+}
 
 
 def _draw(programs: Mapping[str, Any], problem: Problem) -> dict[str, Tensor]:

@@ -158,7 +158,7 @@ def test_skipping_for_ever_ends():
 def test_raising_saves_first(tmp_path):
     with pytest.raises(DivergedError, match="step 5: "):
         sweepvi.fit(breaks_at([5], "nan"), on_nonfinite="raise", folder=tmp_path / "run", **QUICK)
-    assert sweepvi.load(tmp_path / "run", breaks_at([5], "nan")).steps == 4
+    assert sweepvi.FitResult.load(tmp_path / "run", breaks_at([5], "nan")).steps == 4
 
 
 class At(Observer):

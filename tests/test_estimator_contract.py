@@ -394,7 +394,7 @@ def test_an_average_survives_resumption(tmp_path, settings):
     assert torch.equal(resumed.params["logits"], whole.params["logits"])
     one, other = (result.runnable.snapshot.get("param")[0][AVERAGE] for result in (resumed, whole))
     assert one.tolist() == other.tolist()
-    loaded = sweepvi.load(tmp_path, coin, (Y,), guide=coin_guide(DECAYING))
+    loaded = sweepvi.FitResult.load(tmp_path, coin, (Y,), guide=coin_guide(DECAYING))
     assert torch.equal(loaded.sample(5)["z"], whole.sample(5)["z"])
 
 
