@@ -24,7 +24,7 @@ def conjugate(x):
         pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
 
 
-X = torch.linspace(-1.0, 3.0, 20)
+X = torch.linspace(-1.0, 3.0, 200)
 
 
 def exact(x, prior=2.0):
@@ -65,6 +65,28 @@ def test_a_seed_fixes_everything(seed):
     assert torch.equal(first.losses, second.losses)
     assert first.elbo == second.elbo
     assert not torch.equal(first.losses, sweepvi.fit("eight_schools", seed=seed + 1, **QUICK).losses)
+
+
+def raw_guide(x):
+    loc = pyro.param("loc", torch.tensor(0.5))
+    pyro.sample("mean", dist.Normal(loc, 0.3))
+
+
+def test_every_fit_is_scored_on_the_same_noise():
+    """The seeds differ, the parameters hardly move: equal scores mean equal draws."""
+    still = {"optimizer": {"name": "sgd", "lr": 1e-30}, "guide": raw_guide, **QUICK}
+    fits = [sweepvi.fit(conjugate, (X,), seed=seed, **still) for seed in (0, 1)]
+    assert fits[0].elbo == fits[1].elbo
+    assert not torch.equal(fits[0].losses, fits[1].losses)
+
+
+def test_parameters_of_the_same_name_outside_are_another_matter():
+    alone = sweepvi.fit(conjugate, (X,), guide=raw_guide, **QUICK)
+    pyro.param("loc", torch.tensor(100.0))
+    again = sweepvi.fit(conjugate, (X,), guide=raw_guide, **QUICK)
+    assert torch.equal(again.losses, alone.losses)
+    assert pyro.param("loc").item() == 100.0
+    pyro.clear_param_store()
 
 
 def test_same_numbers_after_a_failed_fit():

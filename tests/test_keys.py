@@ -24,6 +24,9 @@ class Example(Keyed):
     rank: Annotated[int | None, Key("a rank", ge=1)] = None
     flag: Annotated[bool, Key("a flag")] = False
     label: Annotated[str, Key("a label")] = "x"
+    size: Annotated[float, Key("a size", gt=0)] = 1.0
+    bound: Annotated[float, Key("a bound", gt=0, infinite=True)] = 1.0
+    place: Annotated[str, Key("here or there", pattern="here|there")] = "here"
 
 
 GOOD = [
@@ -35,6 +38,8 @@ GOOD = [
     ("rank", 3, 3),
     ("flag", True, True),
     ("label", "y", "y"),
+    ("bound", float("inf"), float("inf")),
+    ("place", "there", "there"),
 ]
 BAD = [
     ("rate", 0, "must be a number > 0 and < 1"),
@@ -54,6 +59,10 @@ BAD = [
     ("flag", 1, "must be true or false"),
     ("flag", "yes", "must be true or false"),
     ("label", 3, "must be text"),
+    ("size", float("inf"), "must be a number > 0"),
+    ("size", 10**400, "must be a number > 0"),
+    ("bound", float("nan"), "must be a number > 0"),
+    ("place", "nowhere", "must be here or there"),
     ("label", "", "must be text"),
     ("lable", 3, "no such key; did you mean label? valid: "),
 ]
