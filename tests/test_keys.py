@@ -64,7 +64,7 @@ BAD = [
     ("bound", float("nan"), "must be a number > 0"),
     ("place", "nowhere", "must be here or there"),
     ("label", "", "must be text"),
-    ("lable", 3, "no such key; did you mean label? valid: "),
+    ("lable", 3, "no such key; did you mean label"),
 ]
 
 
