@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
+from pyro.optim import PyroOptim
+
 from sweepvi import engine, recipe, registry
 from sweepvi.engine import Checkpoint, Observer
 from sweepvi.errors import DivergedError, Problem, raise_if
@@ -18,10 +21,11 @@ from sweepvi.optim import Rule
 from sweepvi.partition import Partition
 from sweepvi.problem import Model
 from sweepvi.problem import Problem as InferenceProblem
+from sweepvi.programs import FittedProgram
 from sweepvi.progress import observer_for
 from sweepvi.recipe import GIVEN, OptimizerFactory, Recipe
 from sweepvi.report import draw_losses
-from sweepvi.results import FitResult, from_outcome
+from sweepvi.results import FitResult, from_outcome, occupied
 from sweepvi.run_folder import CHECKPOINT, CONFIG, config_text
 from sweepvi.schedule import Schedule
 from sweepvi.settings import Settings
@@ -87,31 +91,29 @@ def fit(
 
 
 def run(made: Recipe, folder: Path | None, observer: Observer | None = None, resume: bool = False) -> FitResult:
-    """Run a recipe, with its folder if it has one; the result is saved there."""
+    """Run a recipe, with its folder if it has one; the result is saved there. Raises as :func:`fit` does."""
     if folder is None:
-        return _checked(made, from_outcome(made, engine.fit(made, observer)))
-    checkpoint = Checkpoint(folder / CHECKPOINT, recipe.fingerprint(made.config))
-    resume = resume and checkpoint.path.exists()
-    if not resume:
-        raise_if(occupied(folder))
-    write_atomically(folder / CONFIG, config_text(made.config))
-    result = from_outcome(made, engine.fit(made, observer, checkpoint, resume))
-    result.save(folder)
-    draw_losses(folder)
-    return _checked(made, result)
-
-
-def _checked(made: Recipe, result: FitResult) -> FitResult:
+        result = from_outcome(made, engine.fit(made, observer))
+    else:
+        result = _run_in(folder, made, observer, resume)
     if result.status == "diverged" and made.settings.on_nonfinite == "raise":
-        raise DivergedError(result.message)
+        raise DivergedError(result.message, result)
     return result
 
 
-def occupied(folder: Path) -> list[Problem]:
-    """Whether a run is in the folder already: nothing computed is written over."""
-    if (folder / CHECKPOINT).exists():
-        return [Problem("folder", f"{folder} holds a run already; resume it, or choose another folder")]
-    return []
+def _run_in(folder: Path, made: Recipe, observer: Observer | None, resume: bool) -> FitResult:
+    checkpoint = Checkpoint(folder / CHECKPOINT, recipe.fingerprint(made))
+    resume = resume and checkpoint.path.exists()
+    if not resume:
+        raise_if(occupied(folder))
+
+    def write_config() -> None:
+        write_atomically(folder / CONFIG, config_text(made.config))
+
+    result = from_outcome(made, engine.fit(made, observer, checkpoint, resume, write_config))
+    result.write(folder)
+    draw_losses(folder)
+    return result
 
 
 def recipe_from(
@@ -125,14 +127,18 @@ def recipe_from(
         specification = model if group == "model" else components[group]
         node, object_ = _specified(group, specification)
         if node is None:
-            problems.append(Problem.of(group, specification, "must be a name, a mapping or a component"))
+            kind = f"{type(specification).__module__}.{type(specification).__name__}"
+            expected = _SPECIFICATIONS.get(group, "a name, a mapping or a component of sweepvi's")
+            problems.append(Problem(group, f"must be {expected}, not a {kind}"))
             continue
         config[group] = node
         if object_ is not None:
             given[group] = object_
-    if "model" in given:
+    if not isinstance(args, list | tuple):
+        problems.append(Problem("args", f"must be a tuple of arguments, not a {type(args).__name__}: write (x,)"))
+    elif "model" in given:
         given["model"] = InferenceProblem(model, tuple(args), dict(kwargs or {}))
-    elif args or kwargs:
+    elif len(args) or kwargs:
         problems.append(Problem("args", "a shipped model brings its own data; args and kwargs are for your own model"))
     raise_if(problems + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
     return recipe.build(config, given)
@@ -149,10 +155,22 @@ def _specified(group: str, specification: Any) -> tuple[dict[str, Any] | None, A
         if name is not None:
             return registry.described(name, specification), None
         return registry.described(GIVEN, specification) | {"object": _path_of(specification)}, specification
-    if group in ("model", "guide", "optimizer") and callable(specification):
+    if group in ("model", "guide", "optimizer") and callable(specification) and not _misplaced(specification):
         object_ = GivenGuide(specification) if group == "guide" else specification
         return {"name": GIVEN, "object": _path_of(specification)}, object_
     return None, None
+
+
+def _misplaced(thing: Any) -> bool:
+    """Whether a callable is of a kind that stands for no component."""
+    return isinstance(thing, PyroOptim | torch.optim.Optimizer | FittedProgram)
+
+
+_SPECIFICATIONS = {
+    "model": "a shipped model's name, a Pyro model, or a class of one (not one that is fitted)",
+    "guide": "a name, a mapping, a Pyro guide, or an autoguide's class (not one that is fitted)",
+    "optimizer": "a name, a mapping, or a function of groups: lambda groups: torch.optim.NAdam(groups, lr=0.01)",
+}
 
 
 def _path_of(thing: Any) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sweepvi import __version__, catalogue, config, telling
 from sweepvi.command import Command, parse
-from sweepvi.errors import ConfigError, SweepviError, collected, raise_if, unique
+from sweepvi.errors import ConfigError, DivergedError, SweepviError, collected, raise_if, unique
 
 if TYPE_CHECKING:
     from sweepvi.recipe import Recipe
@@ -101,7 +101,10 @@ def _run_many(command: Command) -> int:
         nodes = {str(key): node for key, node in plain.items() if key not in config.SELECTIONS}
         given = [text.lstrip("+") for text in HydraConfig.get().overrides.task]
         label = " ".join(text for text in given if text.partition("=")[0] in swept)
-        runs.append((*_fit(recipe.build(nodes), command), label))
+        try:
+            runs.append((*_fit(recipe.build(nodes), command), label))
+        except DivergedError as error:
+            runs.append((error.result, Path(HydraConfig.get().runtime.output_dir), label))
         if runs[-1][0].status == "interrupted":
             raise KeyboardInterrupt
 

@@ -50,7 +50,11 @@ class CheckpointError(SweepviError, RuntimeError):
 
 
 class DivergedError(SweepviError, FloatingPointError):
-    """A non-finite loss, gradient or parameter, under ``engine.on_nonfinite=raise``."""
+    """A non-finite loss, gradient or parameter, under ``engine.on_nonfinite=raise``; ``result`` is the fit's."""
+
+    def __init__(self, message: str, result: Any) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 def raise_if(problems: Sequence[Problem]) -> None:

@@ -37,11 +37,9 @@ def loader() -> Load:
     return load
 
 
-def load_program(key: str, path: str, load: Load, keep: tuple[type, ...] = ()) -> Any:
-    """A model or guide: what is at ``path``, or an instance of it if it is a class other than those in ``keep``."""
+def load_program(key: str, path: str, load: Load) -> Any:
+    """A model or guide, or a class of them: what is at ``path``; ``ConfigError`` if it cannot be called."""
     program = load(key, path)
-    if isinstance(program, type) and not issubclass(program, keep):
-        program = called(key, path, program)
     if not callable(program):
         raise _error(key, path, f"is not callable: {type(program).__name__}")
     return program
@@ -105,7 +103,7 @@ def _attribute(key: str, path: str, module: ModuleType, attributes: str) -> Any:
 def described(error: BaseException) -> str:
     """An exception in one line, with the last place in the user's own code: ``ValueError: … (mine.py:12)``."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_the_users(Path(frame.filename))]
+    own = [frame for frame in frames if is_the_users(frame.filename)]
     place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {message_of(error)}{place}"
 
@@ -115,7 +113,9 @@ def message_of(error: BaseException, width: int = 600) -> str:
     return shorten(str(error).partition("Trace Shapes:")[0], width, placeholder=" …")
 
 
-def _is_the_users(file: Path) -> bool:
+def is_the_users(filename: str) -> bool:
+    """Whether a file of a traceback is the user's own code, not an installed package's, Python's or sweepvi's."""
+    file = Path(filename)
     library = "site-packages" in file.parts or file.is_relative_to(sys.base_prefix)
     return file.suffix == ".py" and not library and not file.is_relative_to(Path(__file__).parent)
 

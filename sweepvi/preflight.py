@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sweepvi import api, config, engine, recipe, registry
+from sweepvi import config, engine, recipe, registry
 from sweepvi.command import Command
 from sweepvi.engine import Checkpoint
 from sweepvi.errors import CheckpointError, ConfigError, Problem, collected, raise_if, unique
 from sweepvi.recipe import RESUMABLE, Recipe, fingerprint
+from sweepvi.results import occupied
 from sweepvi.run_folder import CHECKPOINT
 
 
@@ -74,7 +75,7 @@ def _check_folder(made: config.Composition, command: Command, job: int | None) -
     in_the_way = [parent for parent in (folder, *folder.parents) if parent.exists() and not parent.is_dir()]
     key = "hydra.run.dir" if job is None else "hydra.sweep.dir"
     raise_if([Problem.of(key, str(folder), f"{parent} is a file, not a folder") for parent in in_the_way])
-    raise_if(api.occupied(folder))
+    raise_if(occupied(folder))
 
 
 def _check_checkpoint(folder: Path, recipe: Recipe) -> None:
@@ -82,7 +83,7 @@ def _check_checkpoint(folder: Path, recipe: Recipe) -> None:
     if not (folder / CHECKPOINT).exists():
         return
     try:
-        taken = Checkpoint(folder / CHECKPOINT, fingerprint(recipe.config)).load().meta["step"]
+        taken = Checkpoint(folder / CHECKPOINT, fingerprint(recipe)).load().meta["step"]
     except CheckpointError as error:
         raise ConfigError([Problem("resume", str(error))]) from error
     steps = recipe.settings.steps

@@ -72,6 +72,11 @@ def is_subsample(site: Any) -> bool:
     return type(site["fn"]).__name__ == "_Subsample"
 
 
+def is_minibatch(site: Any) -> bool:
+    """Whether a trace's site is a plate's choice of fewer entries than there are."""
+    return is_subsample(site) and len(site["value"]) < site["fn"].size
+
+
 def is_deterministic(site: Any) -> bool:
     """Whether a trace's site is a ``pyro.deterministic`` statement."""
     return bool(site["infer"].get("_deterministic"))

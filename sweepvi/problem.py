@@ -24,7 +24,7 @@ class Problem:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Problem:
-        """The same problem with floating-point data as ``dtype``, and all data on ``device``."""
+        """The same problem on a copy of its data: floating-point tensors as ``dtype``, all on ``device``."""
         return Problem(
             self.model,
             tuple(_moved(value, dtype, device) for value in self.args),
@@ -33,14 +33,16 @@ class Problem:
 
 
 def _moved(value: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         value = torch.as_tensor(value)
     if isinstance(value, torch.Tensor):
-        return value.to(device, dtype if value.is_floating_point() else value.dtype)
+        # A copy, so that a model which works in place changes nothing of the user's.
+        return value.detach().to(device, dtype if value.is_floating_point() else value.dtype, copy=True)
     if isinstance(value, Mapping):
         return {key: _moved(entry, dtype, device) for key, entry in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_moved(entry, dtype, device) for entry in value)
+    if isinstance(value, list | tuple):
+        entries = [_moved(entry, dtype, device) for entry in value]
+        return type(value)(*entries) if hasattr(value, "_fields") else type(value)(entries)
     return value
 
 

@@ -7,9 +7,11 @@ a fit depends on nothing that ran before it.
 
 from __future__ import annotations
 
+import copy
 import functools
+import itertools
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +20,8 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from sweepvi.guides.guide import Program
 from sweepvi.private import tensor_tables
+from sweepvi.random_state import ONE_AT_A_TIME
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,9 @@ class FittedState:
         return {name: to(self.constraints[name])(value).detach() for name, value in self.params.items()}
 
 
-def fitted_state(programs: Mapping[str, Program]) -> FittedState:
-    """A copy of the current parameter store and of the networks that ``programs`` reach."""
+def fitted_state(modules: Mapping[str, nn.Module]) -> FittedState:
+    """A copy of the current parameter store and of some networks."""
     state = pyro.get_param_store().get_state()
-    modules = reachable_modules(programs)
     return FittedState(
         {name: value.detach().clone() for name, value in state["params"].items()},
         dict(state["constraints"]),
@@ -56,56 +57,108 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """Programs with all that they need to run as fitted."""
+
+    programs: Mapping[str, Any]
+    """``{"model": …, "guide": …}``, and the data, which may hold networks."""
+    state: FittedState
+    dtype: torch.dtype
+
+    @functools.cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks that the programs reach."""
+        return reachable_modules(self.programs)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Inside, the parameter store and every network have their fitted values; outside, their own."""
+        with isolated(self.modules, self.state), default_dtype(self.dtype):
+            yield
+
+
 class FittedProgram:
     """A model or guide that runs as fitted, wherever and whenever it is called.
 
-    Call it, or hand it to ``pyro.infer.Predictive``. Other attributes are those of the program itself.
+    Call it, or hand it to ``pyro.infer.Predictive``. Other attributes are those of the program itself, as fitted: a
+    method runs with the fitted parameters, a network or tensor is a copy with the fitted values.
     """
 
-    def __init__(self, name: str, programs: Mapping[str, Program], state: FittedState, dtype: torch.dtype) -> None:
-        self.program = programs[name]
-        self._programs = programs
-        self._state = state
-        self._dtype = dtype
+    def __init__(self, name: str, fitted: Fitted) -> None:
+        self.program = fitted.programs[name]
+        self._fitted = fitted
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program with the fitted parameters."""
-        with isolated(self._programs, self._state), default_dtype(self._dtype):
+        with self._fitted.active():
             return self.program(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """An attribute of the program; a method runs with the fitted parameters."""
+        """An attribute of the program, as fitted."""
         if name.startswith("__"):
             raise AttributeError(name)
-        found = getattr(self.program, name)
+        with self._fitted.active():
+            found = getattr(self.program, name)
+            if isinstance(found, Tensor):
+                return found.detach().clone()
+            if isinstance(found, nn.Module):
+                return copy.deepcopy(found)
         if not isinstance(found, types.MethodType):
             return found
 
         @functools.wraps(found)
         def method(*args: Any, **kwargs: Any) -> Any:
-            with isolated(self._programs, self._state), default_dtype(self._dtype):
+            with self._fitted.active():
                 return found(*args, **kwargs)
 
         return method
 
 
+class Isolation:
+    """Tensors that work on a copy of their data for now."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
+
+    def protect(self, tensors: Iterable[Tensor]) -> None:
+        """Give tensors a copy of their data, once each; they get their own back at the end."""
+        for tensor in tensors:
+            if id(tensor) not in self._kept:
+                self._kept[id(tensor)] = (tensor, tensor.data, tensor.grad)
+                tensor.data = tensor.data.clone()
+                tensor.grad = None
+
+    def undo(self) -> None:
+        """Give every tensor its own data back."""
+        for tensor, data, grad in self._kept.values():
+            tensor.data = data
+            tensor.grad = grad
+
+
 @contextmanager
-def isolated(programs: Mapping[str, Program], state: FittedState | None = None) -> Iterator[None]:
-    """Inside, a parameter store and networks of its own, empty and as found or as in ``state``; outside, no change."""
+def isolated(modules: Mapping[str, nn.Module], state: FittedState | None = None) -> Iterator[Isolation]:
+    """Inside, a parameter store and networks of its own, empty and as found or as in ``state``; outside, no change.
+
+    Another thread waits until this one is out.
+    """
     store = pyro.get_param_store()
-    before = store.get_state()
     with ExitStack() as stack:
-        stack.callback(_restore_store, before)
+        stack.enter_context(ONE_AT_A_TIME)
+        stack.callback(_restore_store, store.get_state())
         store.clear()
         stack.enter_context(pyro.settings.context(module_local_params=False))
-        for path, module in reachable_modules(programs).items():
-            stack.enter_context(_module_restored(module))
+        isolation = Isolation()
+        stack.callback(isolation.undo)
+        for path, module in modules.items():
+            stack.callback(_restore_tables, [(table, dict(table)) for table in tensor_tables(module)])
+            isolation.protect(_tensors(module).values())
             if state is not None:
                 _load_module(module, state.modules.get(path, {}))
         if state is not None:
             params = {name: value.clone().requires_grad_() for name, value in state.params.items()}
             store.set_state({"params": params, "constraints": state.constraints})
-        yield
+        yield isolation
 
 
 @contextmanager
@@ -125,60 +178,53 @@ def _restore_store(state: Any) -> None:
     store.set_state(state)
 
 
-@contextmanager
-def _module_restored(module: nn.Module) -> Iterator[None]:
-    """Give every tensor of a network a copy of its data for now, and its own data back at the end."""
-    tables = tensor_tables(module)
-    entries = [dict(table) for table in tables]
-    tensors = {id(t): t for table in entries for t in table.values() if t is not None}
-    kept = [(tensor, tensor.data, tensor.grad) for tensor in tensors.values()]
-    for tensor, data, _ in kept:
-        tensor.data = data.clone()
-        tensor.grad = None
-    try:
-        yield
-    finally:
-        for table, entry in zip(tables, entries, strict=True):
-            table.clear()
-            table.update(entry)
-        for tensor, data, grad in kept:
-            tensor.data = data
-            tensor.grad = grad
+def _restore_tables(tables: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    for table, entries in tables:
+        table.clear()
+        table.update(entries)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return dict([*module.named_parameters(), *module.named_buffers()])
 
 
 def _load_module(module: nn.Module, values: Mapping[str, Tensor]) -> None:
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    for name, tensor in _tensors(module).items():
         if name in values:
             tensor.data = values[name].clone()
 
 
-def reachable_modules(programs: Mapping[str, Program]) -> dict[str, nn.Module]:
-    """Every network that the programs can run, by where it was found (``"model.decoder"``).
+def reachable_modules(programs: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """The networks that the programs can run, by where each was found (``"model.decoder"``).
 
-    Looks through bound methods, partial applications, plain objects and containers, and through the closures, default
-    arguments and globals of functions: what ``pyro.module`` registers is often no attribute of anything.
+    Looks through bound methods, partial applications, plain objects with their classes, and containers of up to
+    :data:`LONGEST` entries; and through the closures, default arguments and globals of functions, as far as the
+    user's own code goes: what ``pyro.module`` registers is often no attribute of anything.
     """
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
-    for name, program in programs.items():
-        _walk(name, program, found, seen)
+    waiting: list[tuple[str, Any]] = list(reversed(list(programs.items())))
+    while waiting:
+        path, value = waiting.pop()
+        if id(value) in seen or isinstance(value, Tensor | str | bytes | int | float):
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            found[_unused(path, found)] = value
+            seen.update(id(part) for part in value.modules())
+        waiting += [(f"{path}.{name}", part) for name, part in reversed(list(_parts(value)))]
     return found
 
+
+LONGEST = 1000
+"""Containers with more entries are data, and not searched for networks."""
 
 _LIBRARIES = ("torch", "pyro", "numpy", "sweepvi")
 
 
-def _walk(path: str, value: Any, found: dict[str, nn.Module], seen: set[int]) -> None:
-    if id(value) in seen or isinstance(value, Tensor | type | types.ModuleType | str | bytes | int | float):
-        return
-    seen.add(id(value))
-    if isinstance(value, FittedProgram):
-        value = value.program
-    if isinstance(value, nn.Module):
-        found[path] = value
-        seen.update(id(part) for part in value.modules())
-    for name, part in _parts(value):
-        _walk(f"{path}.{name}", part, found, seen)
+def _unused(path: str, found: Mapping[str, Any]) -> str:
+    names = itertools.chain([path], (f"{path}~{number}" for number in itertools.count(2)))
+    return next(name for name in names if name not in found)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -186,48 +232,55 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield "self", value.__self__
         yield from _parts(value.__func__)
     elif isinstance(value, functools.partial):
-        yield from enumerated("args", (value.func, *value.args))
+        yield from _numbered("args", (value.func, *value.args))
         yield from value.keywords.items()
     elif isinstance(value, types.FunctionType):
         yield from _function_parts(value)
     elif isinstance(value, Mapping):
-        yield from ((str(key), entry) for key, entry in value.items())
-    elif isinstance(value, list | tuple | set | frozenset):
-        yield from enumerated("item", value)
+        yield from ((str(key), entry) for key, entry in value.items() if len(value) <= LONGEST)
+    elif isinstance(value, list | tuple):
+        yield from _numbered("item", value if len(value) <= LONGEST else ())
+    elif isinstance(value, types.ModuleType):
+        return
+    elif isinstance(value, type):
+        yield from () if _is_of_library(value) else vars(value).items()
     elif not _is_of_library(type(value)) or isinstance(value, nn.Module):
-        yield from vars(value).items() if hasattr(value, "__dict__") else ()
+        yield from getattr(value, "__dict__", {}).items()
+        yield "class", type(value)
 
 
-def enumerated(name: str, values: Any) -> Iterator[tuple[str, Any]]:
-    """Entries with their places as names: ``item0``, ``item1``, …"""
+def _numbered(name: str, values: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     for index, entry in enumerate(values):
         yield f"{name}{index}", entry
 
 
 def _function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    wrapped = getattr(function, "__wrapped__", None)
-    if wrapped is not None:
-        yield "wrapped", wrapped
     if _is_of_library(function):
+        yield "wrapped", getattr(function, "__wrapped__", None)
         return
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield name, cell.cell_contents
         except ValueError:  # a closure variable that is not assigned yet
             continue
-    yield from enumerated("default", (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()))
-    for name in sorted(_global_names(function.__code__)):
-        if name in function.__globals__:
-            yield name, function.__globals__[name]
+    yield from _numbered("default", (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()))
+    names = sorted(_names(function.__code__))
+    for name in names:
+        value = function.__globals__.get(name)
+        yield name, value
+        if isinstance(value, types.ModuleType) and not _is_of_library(value):
+            yield from ((f"{name}.{part}", vars(value)[part]) for part in names if part in vars(value))
 
 
-def _global_names(code: types.CodeType) -> set[str]:
+def _names(code: types.CodeType) -> set[str]:
+    """Names of globals and attributes that a function uses, and functions inside it."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _global_names(constant)
+            names |= _names(constant)
     return names
 
 
 def _is_of_library(thing: Any) -> bool:
-    return str(getattr(thing, "__module__", "")).partition(".")[0] in _LIBRARIES
+    name = thing.__name__ if isinstance(thing, types.ModuleType) else getattr(thing, "__module__", "")
+    return str(name).partition(".")[0] in _LIBRARIES

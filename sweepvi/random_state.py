@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,15 +14,39 @@ import torch
 from torch import Tensor
 
 
+def raw_random_state() -> tuple[Any, ...]:
+    """The state of every generator, cheaply, for this process only."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return random.getstate(), np.random.get_state(legacy=True), torch.get_rng_state(), cuda
+
+
+def set_raw_random_state(state: tuple[Any, ...]) -> None:
+    """Put the generators into a state of :func:`raw_random_state`."""
+    pythons, numpys, torchs, cuda = state
+    random.setstate(pythons)
+    np.random.set_state(numpys)
+    torch.set_rng_state(torchs)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)
+
+
+ONE_AT_A_TIME = threading.RLock()
+"""Generators, Pyro's parameter store and its stack of handlers are global: two threads that fit would mix them."""
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, Python's, NumPy's and torch's generators start from ``seed``; afterwards they are as before."""
-    tensors, meta = get_random_state()
-    try:
-        pyro.set_rng_seed(seed)
-        yield
-    finally:
-        set_random_state(tensors, meta)
+    """Inside, Python's, NumPy's and torch's generators start from ``seed``; afterwards they are as before.
+
+    Another thread waits until this one is out.
+    """
+    with ONE_AT_A_TIME:
+        before = raw_random_state()
+        try:
+            pyro.set_rng_seed(seed)
+            yield
+        finally:
+            set_raw_random_state(before)
 
 
 def get_random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:

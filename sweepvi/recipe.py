@@ -8,14 +8,17 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from pyro.infer.autoguide import AutoGuide
 
 from sweepvi import registry
+from sweepvi.errors import ConfigError, collected, raise_if, unknown
 from sweepvi.errors import Problem as Complaint
-from sweepvi.errors import collected, raise_if, unknown
 from sweepvi.estimators import Estimator
 from sweepvi.guides import Guide
-from sweepvi.loading import loader
+from sweepvi.guides.custom import GivenGuide
+from sweepvi.loading import called, loader
 from sweepvi.optim import Rule
 from sweepvi.partition import Partition
 from sweepvi.problem import Problem
@@ -41,10 +44,14 @@ class Recipe:
     config: Mapping[str, Any]
     """The configuration it was made from, complete with every default; plain data."""
 
-    def programs(self) -> dict[str, Any]:
-        """What runs in the fit, as far as it exists before it: the model, and the guide's component."""
-        return {"model": self.problem.model, "guide": self.guide}
+    def reach(self) -> dict[str, Any]:
+        """What runs in the fit, as far as it exists before it, and the data, which may hold networks."""
+        guide = self.guide.program if isinstance(self.guide, GivenGuide) else None
+        return {"model": self.problem.model, "guide": guide, "args": self.problem.args, "kwargs": self.problem.kwargs}
 
+
+LOADING_SEED = 0
+"""The seed under which the user's files are executed and their data made."""
 
 GIVEN = "python"
 """The name, in a configuration, of a component that was given as a Python object."""
@@ -58,9 +65,11 @@ def check(config: Mapping[str, Any], given: Container[str] = ()) -> list[Complai
         if key not in registry.GROUPS
     ]
     for group in registry.GROUPS:
+        if group in given:
+            continue
         if group not in config:
             problems.append(Complaint(group, f"missing; choose one of {', '.join(registry.names(group))}"))
-        elif group not in given:
+        else:
             problems += registry.check(group, config[group])
     return problems
 
@@ -82,20 +91,28 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
     parts = {g: given[g] if g in given else registry.build(g, config[g]) for g in registry.GROUPS}
     settings: Settings = parts["engine"]
     load = loader()
-    # A network that the user's file creates starts from the fit's seed.
-    with seeded(settings.seed):
+    # Whatever the fit's seed, a file's data are the same: seeds that fit different data could not be compared.
+    with seeded(LOADING_SEED):
         (problem, guide), problems = collected(
             lambda: given["model"] if "model" in given else parts["model"].problem(load),
             lambda: parts["guide"].resolve(load),
         )
-        raise_if([*device_problems(settings), *problems])
-        if isinstance(problem.model, type):
-            problem = replace(problem, model=problem.model())
+    raise_if([*device_problems(settings), *problems])
+    with seeded(settings.seed):
+        (model, guide), problems = collected(
+            lambda: _instance("model", problem.model, config["model"]),
+            lambda: (
+                GivenGuide(_instance("guide", guide.program, config["guide"]))
+                if isinstance(guide, GivenGuide)
+                else guide
+            ),
+        )
+    raise_if(problems)
     nodes = {
         g: dict(config[g]) if g in given else registry.described(config[g]["name"], parts[g]) for g in registry.GROUPS
     }
     return Recipe(
-        problem=problem,
+        problem=replace(problem, model=model),
         guide=guide,
         estimator=parts["estimator"],
         optimizer=parts["optimizer"],
@@ -126,7 +143,38 @@ RESUMABLE = ("steps", "log_every", "checkpoint_every", "score_draws")
 """Keys of ``engine`` that say where a fit ends and how it is watched, and may change when it is resumed."""
 
 
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """A hash of what determines a fit's course, step by step: a checkpoint resumes only fits of equal fingerprint."""
-    engine = {key: value for key, value in config["engine"].items() if key not in RESUMABLE}
-    return config_hash({**config, "engine": engine})
+def fingerprint(recipe: Recipe) -> str:
+    """A hash of what determines a fit's course, step by step: a checkpoint resumes only fits of equal fingerprint.
+
+    Of the configuration and the data; a change of the user's own code is not seen.
+    """
+    engine = {key: value for key, value in recipe.config["engine"].items() if key not in RESUMABLE}
+    data = _plain({"args": recipe.problem.args, "kwargs": recipe.problem.kwargs})
+    return config_hash({**recipe.config, "engine": engine, "data": data})
+
+
+def _plain(value: Any) -> Any:
+    """Data as JSON can hold it: a tensor or array as type, shape and hash of its content, an object as its type."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+        return [str(array.dtype), list(array.shape), hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value if isinstance(value, bool | int | float | str | None) else _path_of(type(value))
+
+
+def _instance(group: str, program: Any, node: Mapping[str, Any]) -> Any:
+    """The program, or an instance of it if it is a class; an autoguide's class waits for the model."""
+    if not isinstance(program, type) or issubclass(program, AutoGuide):
+        return program
+    key, path = (f"{group}.path", node["path"]) if "path" in node else (group, _path_of(program))
+    made = called(key, path, program)
+    if not callable(made):
+        raise ConfigError([Complaint.of(key, path, f"is not callable: {type(made).__name__}")])
+    return made
+
+
+def _path_of(thing: Any) -> str:
+    return f"{thing.__module__}:{thing.__qualname__}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,18 @@ from torch import Tensor
 
 from sweepvi.diagnostics import elbo_score
 from sweepvi.engine import Checkpoint, Outcome, Snapshot, restored
-from sweepvi.engine.environment import dtype_of, environment
-from sweepvi.errors import SweepviError
+from sweepvi.engine.environment import environment
+from sweepvi.errors import Problem as Complaint
+from sweepvi.errors import SweepviError, raise_if
 from sweepvi.estimators import Trace
 from sweepvi.files import write_atomically
 from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.guide import Program
 from sweepvi.optim import ClippedAdamRule
 from sweepvi.partition import Single
-from sweepvi.private import is_deterministic, is_subsample
+from sweepvi.private import is_deterministic, is_minibatch, is_subsample
 from sweepvi.problem import Problem
-from sweepvi.programs import FittedProgram, FittedState
+from sweepvi.programs import Fitted, FittedProgram
 from sweepvi.provenance import git_commit, versions
 from sweepvi.recipe import GIVEN, Recipe, build, config_hash, fingerprint
 from sweepvi.run_folder import CHECKPOINT, CONFIG, LOSSES, PARAMS, RESULT, config_text, losses_text, read_losses
@@ -40,10 +42,10 @@ class Runnable:
     """A fit's model and guide, with all that they need to run again, or on."""
 
     problem: Problem
-    programs: dict[str, Any]
-    state: FittedState
+    fitted: Fitted
     snapshot: Snapshot
     settings: Settings
+    fingerprint: str
 
 
 @dataclass
@@ -61,7 +63,10 @@ class FitResult:
     params: dict[str, Tensor]
     """Parameters by name, constrained, on the CPU."""
     elbo: float | None
-    """ELBO of the finished fit in nats, on fresh draws and full data; None unless it finished."""
+    """ELBO of the finished fit in nats, on fresh draws; None unless it finished.
+
+    On full data, but for models that take minibatches by a plate: there, over random minibatches, scaled up.
+    """
     elbo_se: float | None
     """Standard error of ``elbo``, in nats."""
     steps: int
@@ -93,25 +98,40 @@ class FitResult:
     def sample(self, n: int, seed: int = 0) -> dict[str, Tensor]:
         """Posterior draws by site: latent variables and ``pyro.deterministic`` sites, each of shape [n, …].
 
+        Where a plate takes minibatches, its own name gives the indices that each draw is of.
+
         Raises ``SweepviError`` if the result was loaded without its model.
         """
         run = self._demand_runnable()
         draws: dict[str, list[Tensor]] = {}
-        with environment(run.settings, run.programs, run.state), torch.no_grad():
+        with environment(run.settings, run.fitted.modules, run.fitted.state), torch.no_grad():
             pyro.set_rng_seed(seed)
             for _ in range(n):
-                for name, value in _draw(run.programs, run.problem).items():
+                for name, value in _draw(run.fitted.programs, run.problem).items():
                     draws.setdefault(name, []).append(value)
         return {name: torch.stack(values) for name, values in draws.items()}
 
+    @contextmanager
+    def fitted(self) -> Iterator[None]:
+        """Inside, your own networks have their fitted values; outside, those that they had before the fit."""
+        with self._demand_runnable().fitted.active():
+            yield
+
     def save(self, folder: str | Path) -> None:
-        """Write the run folder; every file is whole or not there. See the README for what is in which."""
-        folder = Path(folder)
+        """Write a run folder; every file is whole or not there. See the README for what is in which.
+
+        Raises ``ConfigError`` if the folder holds a run already: nothing computed is written over.
+        """
+        raise_if(occupied(Path(folder)))
+        self.write(Path(folder))
+
+    def write(self, folder: Path) -> None:
+        """Write the files of a run folder, over what an earlier part of the same run has left there."""
         write_atomically(folder / CONFIG, config_text(self.config))
         write_atomically(folder / LOSSES, losses_text(self.losses, self.rates))
         write_atomically(folder / PARAMS, save({k: v.contiguous() for k, v in self.params.items()}))
         if self.runnable is not None:
-            Checkpoint(folder / CHECKPOINT, fingerprint(self.config)).save(self.runnable.snapshot)
+            Checkpoint(folder / CHECKPOINT, self.runnable.fingerprint).save(self.runnable.snapshot)
         write_atomically(folder / RESULT, json.dumps(self.summary(), indent=2) + "\n")
 
     @classmethod
@@ -140,9 +160,9 @@ class FitResult:
         own = {"model": model, "guide": guide}
         if all(given is not None or result.config[g]["name"] not in ("custom", GIVEN) for g, given in own.items()):
             recipe = _recipe_again(result.config, model, args, kwargs, guide)
-            snapshot = Checkpoint(folder / CHECKPOINT, fingerprint(result.config)).load()
-            problem, programs, state = restored(recipe, snapshot)
-            result.runnable = Runnable(problem, programs, state, snapshot, recipe.settings)
+            snapshot = Checkpoint(folder / CHECKPOINT, fingerprint(recipe)).load()
+            problem, fitted = restored(recipe, snapshot)
+            result.runnable = Runnable(problem, fitted, snapshot, recipe.settings, fingerprint(recipe))
         return result
 
     def summary(self) -> dict[str, Any]:
@@ -155,8 +175,7 @@ class FitResult:
         }
 
     def _fitted(self, name: str) -> FittedProgram:
-        run = self._demand_runnable()
-        return FittedProgram(name, run.programs, run.state, dtype_of(run.settings))
+        return FittedProgram(name, self._demand_runnable().fitted)
 
     def _demand_runnable(self) -> Runnable:
         if self.runnable is None:
@@ -180,19 +199,28 @@ _SUMMARY = (
 )
 
 
+def occupied(folder: Path) -> list[Complaint]:
+    """Whether a run is in the folder already: nothing computed is written over."""
+    if (folder / CHECKPOINT).exists() or (folder / RESULT).exists():
+        return [Complaint("folder", f"{folder} holds a run already; resume it, or choose another folder")]
+    return []
+
+
 def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
     """The result of a recipe's outcome."""
     score = elbo_score(outcome.log_weights)
     notes = [note for note in (recipe.guide.note(),) if note]
     if score.nonfinite:
         notes.append(f"no ELBO: {score.nonfinite} of {outcome.log_weights.numel()} fresh draws are not finite")
+    if outcome.minibatches:
+        notes.append(f"the ELBO is over random minibatches of {', '.join(outcome.minibatches)}, scaled up")
     settings = recipe.settings
     return FitResult(
         status=outcome.status,
         message=outcome.message,
         losses=outcome.losses,
         rates=outcome.rates,
-        params={name: value.cpu() for name, value in outcome.state.constrained().items()},
+        params={name: value.cpu() for name, value in outcome.fitted.state.constrained().items()},
         elbo=score.elbo if outcome.status == "finished" else None,
         elbo_se=score.standard_error if outcome.status == "finished" else None,
         steps=outcome.steps,
@@ -203,7 +231,7 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         skipped=outcome.skipped,
         notes=notes,
         provenance={"versions": versions(), "git_commit": git_commit()},
-        runnable=Runnable(outcome.problem, outcome.programs, outcome.state, outcome.snapshot, settings),
+        runnable=Runnable(outcome.problem, outcome.fitted, outcome.snapshot, settings, fingerprint(recipe)),
     )
 
 
@@ -256,5 +284,11 @@ def _draw(programs: Mapping[str, Any], problem: Problem) -> dict[str, Tensor]:
     model = poutine.trace(replayed).get_trace(*problem.args, **problem.kwargs)
     nodes: Any = model.nodes.items()
     sites: dict[str, Any] = {name: site for name, site in nodes if site["type"] == "sample"}
-    wanted = (n for n, s in sites.items() if (not s["is_observed"] or is_deterministic(s)) and not is_subsample(s))
+    wanted = (name for name, site in sites.items() if _is_drawn(site))
     return {name: sites[name]["value"].detach() for name in wanted}
+
+
+def _is_drawn(site: Any) -> bool:
+    if is_subsample(site):
+        return is_minibatch(site)
+    return not site["is_observed"] or is_deterministic(site)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "config": {"errors"},
     "api": BASE | COMPONENTS | {"registry", "recipe", "engine", "results", "run_folder", "report", "progress"},
     "command": {"errors"},
-    "preflight": BASE | {"api", "config", "engine", "recipe", "registry", "command", "run_folder"},
+    "preflight": BASE | {"api", "config", "engine", "recipe", "registry", "command", "results", "run_folder"},
     "catalogue": {"config", "registry", "keys"},
     "telling": {"config", "results"},
     "cli": BASE

@@ -85,10 +85,11 @@ def test_draws_are_of_latent_and_deterministic_sites_and_seeded():
     assert not torch.equal(result.sample(6, seed=1)["mu"], draws["mu"])
 
 
-def test_a_plates_choice_of_a_minibatch_is_no_draw():
+def test_draws_of_a_minibatch_come_with_its_indices():
     draws = sweepvi.fit(own, (torch.randn(9),), **QUICK).sample(4)
     assert {name: tuple(value.shape) for name, value in draws.items()} == {
         "mean": (4,),
+        "data": (4, 3),
         "local": (4, 3),
         "twice": (4, 3),
     }

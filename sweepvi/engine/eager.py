@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import pyro
 import torch
-from torch import Tensor
 
 from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.environment import device_of, dtype_of
+from sweepvi.engine.numerical import MAYBE_NUMERICAL, is_numerical
 from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.restoring import Restoring
+from sweepvi.errors import CheckpointError
 from sweepvi.estimators.trace_graph import BASELINE_STATE_PREFIX
 from sweepvi.loading import message_of
-from sweepvi.private import LinAlgError, all_finite
-from sweepvi.programs import FittedState, fitted_state, reachable_modules
-from sweepvi.random_state import get_random_state, set_random_state
+from sweepvi.private import all_finite, unconstrained_params
+from sweepvi.programs import Fitted, FittedState, Isolation, fitted_state, reachable_modules
+from sweepvi.random_state import get_random_state, raw_random_state, set_random_state, set_raw_random_state
 from sweepvi.recipe import Recipe
 
 
@@ -36,17 +38,24 @@ class EagerEngine:
     own, and is passed on.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, isolation: Isolation) -> None:
         settings = recipe.settings
         self.recipe = recipe
         self.problem = recipe.problem.to(dtype_of(settings), device_of(settings))
         self.programs = {"model": self.problem.model, "guide": recipe.guide.build(self.problem.model)}
-        self.optimization = Optimization(recipe)
         self.step_count = 0
+        self.at_boundary = True
+        """Whether the state is that between two steps: false if an interrupt has cut an update in half."""
         self._elbo = recipe.estimator.build()
         self._restoring = Restoring({}, {})
         with torch.no_grad():
             self._elbo.loss(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
+        # Parameters of networks that no search finds are the user's all the same.
+        isolation.protect(unconstrained_params().values())
+        self._reach = {**self.programs, "args": self.problem.args, "kwargs": self.problem.kwargs}
+        self._modules = reachable_modules(self._reach)
+        self._random_after_failure = raw_random_state()
+        self.optimization = Optimization(recipe)
         self.optimization.adopt()
         # So that a step's draws do not depend on how many it took to get here.
         pyro.set_rng_seed(settings.seed)
@@ -54,40 +63,49 @@ class EagerEngine:
     def step(self) -> float:
         """One update; returns the estimate of -ELBO before it.
 
-        Raises ``NonFiniteError``, with no parameter changed, when the loss, a gradient or the model's own arithmetic
-        is not finite. Estimator state is put back too: one NaN would stay in an average for ever.
+        Raises ``NonFiniteError`` when the loss, a gradient or the model's own arithmetic is not finite. After that,
+        as after any exception of the model, parameters, estimator state and random state are as before the step.
         """
-        averages = _estimator_state()
+        before = _Before(self._modules)
         try:
             loss = self._loss_and_gradients()
             self._demand_finite(loss)
-        except NonFiniteError:
-            self.optimization.clear_gradients()
-            _restore_estimator_state(averages)
+        except BaseException:
+            self._random_after_failure = raw_random_state()
+            before.restore()
             raise
+        self.optimization.adopt()
+        self.at_boundary = False
         self.optimization.step(self.step_count)
         self.optimization.clear_gradients()
         self.step_count += 1
+        self.at_boundary = True
         return loss
 
     def skip(self) -> None:
-        """Count a step that changed nothing."""
+        """Count the step that has just failed; the next one draws on, or it would fail in the same way."""
+        set_raw_random_state(self._random_after_failure)
         self.step_count += 1
 
     def rate(self) -> float:
         """The first group's effective step size at the next update."""
         return self.optimization.rate(self.step_count)
 
-    def fitted_state(self) -> FittedState:
-        """A copy of everything that model and guide need to run as fitted."""
-        state = fitted_state(self.programs)
+    def demand_finite_parameters(self) -> None:
+        """Raise ``NonFiniteError`` if the last update has left a parameter that is not finite."""
+        if not all_finite(list(self.optimization.live.values())):
+            raise NonFiniteError(math.nan, self._at_which_parameters())
+
+    def fitted(self) -> Fitted:
+        """Model and guide with a copy of everything that they need to run as fitted."""
+        state = fitted_state(self._modules)
         keep = [name for name in state.params if not name.startswith(BASELINE_STATE_PREFIX)]
         params, constraints = ({name: table[name] for name in keep} for table in (state.params, state.constraints))
-        return FittedState(params, constraints, state.modules)
+        return Fitted(self._reach, FittedState(params, constraints, state.modules), dtype_of(self.recipe.settings))
 
     def snapshot(self) -> Snapshot:
         """All that the next step depends on."""
-        state, waiting = fitted_state(self.programs), self._restoring
+        state, waiting = fitted_state(self._modules), self._restoring
         constraints = {name: repr(constraint) for name, constraint in state.constraints.items()}
         snapshot = Snapshot()
         snapshot.put("param", waiting.values | state.params, waiting.constraints | constraints)
@@ -100,7 +118,10 @@ class EagerEngine:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot of the same recipe; ``CheckpointError`` if it does not fit."""
-        for path, module in reachable_modules(self.programs).items():
+        if snapshot.meta["step"] > self.recipe.settings.steps:
+            steps = self.recipe.settings.steps
+            raise CheckpointError(f"the checkpoint has taken {snapshot.meta['step']} steps already, more than {steps}")
+        for path, module in self._modules.items():
             values = snapshot.get(f"module/{path}")[0]
             for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
                 if name in values:
@@ -115,15 +136,14 @@ class EagerEngine:
         try:
             with self._restoring if self._restoring.values else nullcontext():
                 loss = self._elbo.loss_and_grads(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
-        except (ValueError, ArithmeticError, LinAlgError) as error:
-            # The model has run before, so what fails now is its arithmetic: a scale that became NaN, a matrix that
-            # is not positive definite.
+        except MAYBE_NUMERICAL as error:
+            if not is_numerical(error):
+                raise
             raise NonFiniteError(math.nan, f"{self._at_which_parameters()}: {message_of(error, 200)}") from error
-        self.optimization.adopt()
         return float(loss)
 
     def _demand_finite(self, loss: float) -> None:
-        gradients = self.optimization.gradients()
+        gradients = {name: param.grad for name, param in unconstrained_params().items() if param.grad is not None}
         if math.isfinite(loss) and (not gradients or all_finite(list(gradients.values()))):
             return
         names = [name for name, gradient in gradients.items() if not bool(torch.isfinite(gradient).all())]
@@ -135,21 +155,30 @@ class EagerEngine:
         names = [name for name, param in live.items() if not bool(torch.isfinite(param).all())]
         if names:
             return f"non-finite parameter {', '.join(names)}"
-        size, name = max(
-            (float(param.detach().abs().max()) if param.numel() else 0.0, name) for name, param in live.items()
-        )
+        sizes = ((float(param.detach().abs().max()) if param.numel() else 0.0, name) for name, param in live.items())
+        size, name = max(sizes)
         return f"all parameters are finite, the largest {name} with {size:.3g} (unconstrained)"
 
 
-def _restore_estimator_state(averages: dict[str, Tensor]) -> None:
-    store = pyro.get_param_store()
-    for name in _estimator_state().keys() - averages.keys():
-        del store[name]
-    for name, value in averages.items():
-        store[name] = value
+class _Before:
+    """What an evaluation may change, as it was before it."""
 
+    def __init__(self, modules: Mapping[str, torch.nn.Module]) -> None:
+        self._random = raw_random_state()
+        store = pyro.get_param_store()
+        self._names = set(store.keys())
+        self._averages = {name: store[name].detach() for name in self._names if name.startswith(BASELINE_STATE_PREFIX)}
+        self._buffers = [(buffer, buffer.clone()) for module in modules.values() for buffer in module.buffers()]
 
-def _estimator_state() -> dict[str, Tensor]:
-    store = pyro.get_param_store()
-    names = [name for name in list(store) if name.startswith(BASELINE_STATE_PREFIX)]
-    return {name: store[name].detach() for name in names}
+    def restore(self) -> None:
+        """Put back random state, parameters that did not exist, estimator state, buffers; forget gradients."""
+        set_raw_random_state(self._random)
+        store = pyro.get_param_store()
+        for name in store.keys() - self._names:
+            del store[name]
+        for name, value in self._averages.items():
+            store[name] = value
+        for buffer, value in self._buffers:
+            buffer.copy_(value)
+        for param in unconstrained_params().values():
+            param.grad = None

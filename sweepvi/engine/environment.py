@@ -5,30 +5,32 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
+from torch import nn
 
 from sweepvi.private import set_fill_uninitialized_memory
-from sweepvi.programs import FittedState, default_dtype, isolated, reachable_modules
+from sweepvi.programs import FittedState, Isolation, default_dtype, isolated
 from sweepvi.random_state import seeded
 from sweepvi.settings import Settings
 
 
 @contextmanager
-def environment(settings: Settings, programs: Mapping[str, Any], state: FittedState | None = None) -> Iterator[None]:
+def environment(
+    settings: Settings, modules: Mapping[str, nn.Module], state: FittedState | None = None
+) -> Iterator[Isolation]:
     """Run the body as the settings say, seeded; leave nothing changed, whatever happens inside.
 
-    ``programs`` are what will run, or what holds it; ``state`` gives them fitted parameters.
+    ``modules`` are the networks that will run: they get the settings' type and device. ``state`` fits them.
     """
     with ExitStack() as stack:
-        stack.enter_context(isolated(programs, state))
+        isolation = stack.enter_context(isolated(modules, state))
         stack.enter_context(seeded(settings.seed))
         stack.enter_context(_torch_defaults(settings))
         stack.enter_context(_quiet_about_nan())
-        for module in reachable_modules(programs).values():
+        for module in modules.values():
             module.to(device_of(settings), dtype_of(settings))
-        yield
+        yield isolation
 
 
 def dtype_of(settings: Settings) -> torch.dtype:

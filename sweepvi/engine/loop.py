@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -14,11 +15,10 @@ from sweepvi.engine.eager import EagerEngine, NonFiniteError
 from sweepvi.engine.environment import environment
 from sweepvi.engine.interrupt import Interrupt, interruptible
 from sweepvi.engine.observer import Observer
-from sweepvi.engine.score import log_weights
+from sweepvi.engine.score import log_weights, minibatches
 from sweepvi.engine.trial_run import start
-from sweepvi.guides.guide import Program
 from sweepvi.problem import Problem
-from sweepvi.programs import FittedState
+from sweepvi.programs import Fitted, reachable_modules
 from sweepvi.recipe import Recipe
 
 Status: TypeAlias = Literal["finished", "diverged", "interrupted"]
@@ -48,12 +48,13 @@ class Outcome:
     """Time spent on steps, over all resumptions; scoring not counted."""
     problem: Problem
     """The model with its data as it ran: cast, and on the device."""
-    state: FittedState
-    programs: dict[str, Program]
-    """The model and the guide as they ran: ``{"model": …, "guide": …}``."""
+    fitted: Fitted
+    """The model and the guide, ready to run."""
     snapshot: Snapshot
     """All that a continuation needs."""
     engine: str = "eager"
+    minibatches: list[str] = field(default_factory=list)
+    """Plates of which every evaluation sees a random part; known if the fit finished."""
 
 
 @dataclass
@@ -86,6 +87,7 @@ def fit(
     observer: Observer | None = None,
     checkpoint: Checkpoint | None = None,
     resume: bool = False,
+    ready: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run a recipe to its end, and score the result on fresh draws.
 
@@ -94,6 +96,7 @@ def fit(
         observer: hears of progress.
         checkpoint: where to save state, at the recipe's cadence and at the end; None saves nothing.
         resume: continue from ``checkpoint`` instead of from the start.
+        ready: called when the model has run and the checkpoint has been read, before the first step.
 
     Returns:
         The outcome; a numerical failure and Ctrl-C are statuses of it.
@@ -104,32 +107,32 @@ def fit(
 
     """
     observer = observer or Observer()
-    with environment(recipe.settings, recipe.programs()), interruptible() as interrupt:
-        engine, ledger = start(recipe), _Ledger()
+    with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation, interruptible() as interrupt:
+        engine, ledger = start(recipe, isolation), _Ledger()
         if resume:
             assert checkpoint is not None
             snapshot = checkpoint.load()
             engine.restore(snapshot)
             ledger = _Ledger.of(snapshot)
+        ready()
         status: str = "failed"
         try:
             status, message = _run(engine, ledger, observer, checkpoint, interrupt)
             outcome = _outcome(engine, ledger, status, message)
             if status == "finished":
-                outcome.log_weights = _score(engine, observer, interrupt)
-            if len(outcome.log_weights) < recipe.settings.score_draws and status == "finished":
-                outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
+                _score(outcome, engine, observer, interrupt)
+                status = outcome.status
         finally:
             observer.ended(status)
     return outcome
 
 
-def restored(recipe: Recipe, snapshot: Snapshot) -> tuple[Problem, dict[str, Program], FittedState]:
-    """A recipe's problem, programs and fitted state as a snapshot has them, without taking a step."""
-    with environment(recipe.settings, recipe.programs()):
-        engine = start(recipe)
+def restored(recipe: Recipe, snapshot: Snapshot) -> tuple[Problem, Fitted]:
+    """A recipe's problem and fitted programs as a snapshot has them, without taking a step."""
+    with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation:
+        engine = start(recipe, isolation)
         engine.restore(snapshot)
-        return engine.problem, engine.programs, engine.fitted_state()
+        return engine.problem, engine.fitted()
 
 
 def _run(
@@ -152,13 +155,19 @@ def _run(
             except NonFiniteError as error:
                 return "diverged", f"step {engine.step_count + 1}: {error}"
             observer.stepped(engine.step_count, ledger.losses[-1])
-            if checkpoint and settings.checkpoint_every and engine.step_count % settings.checkpoint_every == 0:
+            due = settings.checkpoint_every and engine.step_count % settings.checkpoint_every == 0
+            if due or engine.step_count == settings.steps:
+                try:
+                    engine.demand_finite_parameters()
+                except NonFiniteError as error:
+                    return "diverged", f"after step {engine.step_count}: {error}"
+            if due and checkpoint:
                 clock.read()
                 checkpoint.save(ledger.into(engine.snapshot()))
         return "finished", ""
     finally:
         clock.read()
-        if checkpoint:
+        if checkpoint and engine.at_boundary:
             checkpoint.save(_whole_steps(ledger, engine.step_count).into(engine.snapshot()))
 
 
@@ -203,14 +212,16 @@ def _outcome(engine: EagerEngine, ledger: _Ledger, status: Status, message: str)
         log_weights=torch.empty(0, dtype=torch.float64),
         seconds=ledger.seconds,
         problem=engine.problem,
-        state=engine.fitted_state(),
-        programs=engine.programs,
+        fitted=engine.fitted(),
         snapshot=_whole_steps(ledger, engine.step_count).into(engine.snapshot()),
         losses=ledger.tensors()["losses"],
         rates=ledger.tensors()["rates"],
     )
 
 
-def _score(engine: EagerEngine, observer: Observer, interrupt: Interrupt) -> Tensor:
+def _score(outcome: Outcome, engine: EagerEngine, observer: Observer, interrupt: Interrupt) -> None:
     draws = engine.recipe.settings.score_draws
-    return log_weights(engine.programs, engine.problem, draws, interrupt, observer.scoring)
+    outcome.log_weights = log_weights(engine.programs, engine.problem, draws, interrupt, observer.scoring)
+    outcome.minibatches = minibatches(engine.programs, engine.problem)
+    if len(outcome.log_weights) < draws:
+        outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sweepvi.errors import CheckpointError
+from sweepvi.errors import ConfigError, Problem
 from sweepvi.estimators.trace_graph import BASELINE_STATE_PREFIX
+from sweepvi.loading import described
 from sweepvi.optim import Rule, RuleOptimizer
 from sweepvi.optim.torch_face import optimizer_from
 from sweepvi.private import unconstrained_params
-from sweepvi.recipe import Recipe
+from sweepvi.recipe import OptimizerFactory, Recipe
 
 
 class Optimization:
@@ -28,8 +31,9 @@ class Optimization:
         self._seen: dict[str, Tensor] = {}
         self._optimizer: torch.optim.Optimizer | None = None
         self._group_of: dict[str, int] = {}
-        self._rates: list[float] = []
+        self._bases: list[float] = []
         self._waiting: dict[str, dict[str, Any]] = {}
+        self._waiting_groups: dict[str, dict[str, Any]] = {}
 
     def adopt(self) -> None:
         """Take in parameters that are new, or whose tensor the model has replaced."""
@@ -53,28 +57,36 @@ class Optimization:
             self._add(fresh)
             self._take_waiting()
 
-    def gradients(self) -> dict[str, Tensor]:
-        """The gradients of the last evaluation, by name of the parameter, where there is one."""
-        return {name: param.grad for name, param in self.live.items() if param.grad is not None}
-
     def clear_gradients(self) -> None:
         """Forget the gradients."""
         for param in self.live.values():
             param.grad = None
 
     def step(self, done: int) -> None:
-        """Update the parameters, after ``done`` updates."""
-        factor = float(self.recipe.scheduler.factor(done))
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+        """Update the parameters, after ``done`` steps."""
+        for group, rate in zip(self.optimizer.param_groups, self._rates(done), strict=True):
             if "lr" in group:
-                group["lr"] = rate * factor
+                group["lr"] = rate
+            if isinstance(self.optimizer, RuleOptimizer):
+                # Steps left out count: schedules and the rule's own decay run by one clock.
+                group["clock"] = done
         self.optimizer.step()
 
     def rate(self, done: int) -> float:
-        """The first group's effective step size after ``done`` updates: base rate × schedule × the rule's decay."""
-        rule = self.recipe.optimizer
-        decay = float(rule.decay(rule.hyper(), done + 1)) if isinstance(rule, Rule) else 1.0
-        return self._rates[0] * float(self.recipe.scheduler.factor(done)) * decay
+        """The first group's effective step size after ``done`` steps; NaN if its optimizer has none."""
+        rule, rate = self.recipe.optimizer, self._rates(done)[0]
+        return rate * float(rule.decay(rule.hyper(), done + 1)) if isinstance(rule, Rule) else rate
+
+    def _rates(self, done: int) -> list[float]:
+        """Each group's step size: the configured one times the schedule's factor.
+
+        An optimizer that was given may change its own step size; there, the schedule's change of factor is applied.
+        """
+        factor = self.recipe.scheduler.factor
+        if isinstance(self.recipe.optimizer, Rule):
+            return [base * float(factor(done)) for base in self._bases]
+        change = float(factor(done)) / (float(factor(done - 1)) if done else 1.0)
+        return [float(group.get("lr", math.nan)) * change for group in self.optimizer.param_groups]
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -88,18 +100,16 @@ class Optimization:
         entries = {f"{slot}/{name}": value for name, values in slots.items() for slot, value in values.items()}
         tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
         scalars = {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
-        return tensors, {"state": scalars, "clocks": [group.get("clock") for group in self.optimizer.param_groups]}
+        groups = {label: self.optimizer.param_groups[index] for label, index in self._group_of.items()}
+        plain = {label: _plain(group) for label, group in groups.items()}
+        return tensors, {"state": scalars, "groups": self._waiting_groups | plain}
 
     def load_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Load what :meth:`state` returned; slots of parameters that do not exist yet wait for them."""
+        """Load what :meth:`state` returned; what belongs to parameters that do not exist yet waits for them."""
         for key, value in {**tensors, **meta["state"]}.items():
             slot, _, name = key.partition("/")
             self._waiting.setdefault(name, {})[slot] = value
-        if len(meta["clocks"]) != len(self.optimizer.param_groups):
-            raise CheckpointError("the checkpoint has another number of parameter groups")
-        for group, clock in zip(self.optimizer.param_groups, meta["clocks"], strict=True):
-            if clock is not None:
-                group["clock"] = clock
+        self._waiting_groups = dict(meta["groups"])
         self._take_waiting()
 
     def _take_waiting(self) -> None:
@@ -108,6 +118,10 @@ class Optimization:
             for slot, value in self._waiting.pop(name).items():
                 shaped = isinstance(value, Tensor) and value.shape == param.shape
                 self.optimizer.state[param][slot] = value.to(param.device) if shaped else value
+        if isinstance(self.recipe.optimizer, Rule):
+            return
+        for label in self._waiting_groups.keys() & self._group_of.keys():
+            self.optimizer.param_groups[self._group_of[label]].update(self._waiting_groups.pop(label))
 
     def _add(self, fresh: dict[str, Tensor]) -> None:
         groups: dict[str, list[Tensor]] = {}
@@ -117,7 +131,7 @@ class Optimization:
             if label in self._group_of:
                 self.optimizer.param_groups[self._group_of[label]]["params"].extend(tensors)
             else:
-                self._group_of[label] = len(self._rates)
+                self._group_of[label] = len(self._group_of)
                 self._add_group(tensors)
 
     def _add_group(self, tensors: list[Tensor]) -> None:
@@ -127,5 +141,27 @@ class Optimization:
         elif isinstance(self.recipe.optimizer, Rule):
             self._optimizer = optimizer_from(self.recipe.optimizer, [group])
         else:
-            self._optimizer = self.recipe.optimizer([group])
-        self._rates.append(float(self._optimizer.param_groups[-1].get("lr", 1.0)))
+            self._optimizer = _given(self.recipe.optimizer, group)
+        self._bases.append(float(self._optimizer.param_groups[-1].get("lr", math.nan)))
+
+
+def _plain(group: dict[str, Any]) -> dict[str, Any]:
+    """What of a parameter group is plain data: its hyperparameters, and numbers that the optimizer keeps there."""
+    return {key: value for key, value in group.items() if isinstance(value, bool | int | float | str)}
+
+
+def _given(factory: OptimizerFactory, group: dict[str, Any]) -> torch.optim.Optimizer:
+    """The optimizer that a function of the user's makes; ``ConfigError`` if it makes none that can be stepped."""
+    try:
+        optimizer = factory([group])
+    except Exception as error:
+        raise ConfigError([Problem("optimizer", f"making it fails: {described(error)}")]) from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConfigError(
+            [Problem("optimizer", f"must make a torch.optim.Optimizer, made a {type(optimizer).__name__}")]
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        reason = "it evaluates the loss several times a step, and compares values that differ by noise alone"
+        raise ConfigError([Problem("optimizer", f"{type(optimizer).__name__} is refused: {reason}; try adam")])
+    return optimizer

@@ -8,6 +8,7 @@ from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.environment import device_of, dtype_of, environment
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.loading import described
+from sweepvi.programs import Isolation, reachable_modules
 from sweepvi.recipe import Recipe
 
 
@@ -17,14 +18,14 @@ def trial_run(recipe: Recipe) -> None:
     Raises ``ConfigError`` with the model's own error in one line: data of the wrong shape or outside a
     distribution's support, plates that do not match, a guide that does not cover the model, nothing to optimize.
     """
-    with environment(recipe.settings, recipe.programs()):
-        start(recipe)
+    with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation:
+        start(recipe, isolation)
 
 
-def start(recipe: Recipe) -> EagerEngine:
+def start(recipe: Recipe, isolation: Isolation) -> EagerEngine:
     """The engine at step 0; ``ConfigError`` if the model or its guide does not run."""
     try:
-        engine = EagerEngine(recipe)
+        engine = EagerEngine(recipe, isolation)
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
@@ -37,8 +38,8 @@ def start(recipe: Recipe) -> EagerEngine:
 
 def _model_runs_alone(recipe: Recipe) -> bool:
     """Whether the model runs and its densities can be computed, without the guide."""
-    problem = recipe.problem.to(dtype_of(recipe.settings), device_of(recipe.settings))
     try:
+        problem = recipe.problem.to(dtype_of(recipe.settings), device_of(recipe.settings))
         poutine.trace(problem.model).get_trace(*problem.args, **problem.kwargs).log_prob_sum()
     except (Exception, SystemExit):
         return False

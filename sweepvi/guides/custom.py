@@ -21,7 +21,7 @@ class CustomGuide(Guide):
 
     def resolve(self, load: Load) -> Guide:
         """Load the path; ``ConfigError`` if that fails."""
-        return GivenGuide(load_program("guide.path", self.path, load, keep=(AutoGuide,)))
+        return GivenGuide(load_program("guide.path", self.path, load))
 
     def build(self, model: Program) -> Program:
         """Not possible before :meth:`resolve`."""
@@ -40,7 +40,7 @@ class GivenGuide(Guide):
         An autoguide creates its parameters when it first runs. On a copy, a second fit starts where the first did.
         """
         if isinstance(self.program, type):
-            return self.program(model) if issubclass(self.program, AutoGuide) else self.program()
+            return self.program(model)
         if isinstance(self.program, AutoGuide) and self.program.prototype_trace is None:
             return fresh_autoguide(self.program)
         return self.program

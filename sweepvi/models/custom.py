@@ -23,7 +23,7 @@ class CustomModel(Model):
     ] = None
 
     def problem(self, load: Load) -> Problem:
-        """Load model and data; a class is instantiated. ``ConfigError`` says all that fails."""
+        """Load model and data; the model may be a class. ``ConfigError`` says all that fails."""
         (model, data), problems = collected(
             lambda: load_program("model.path", self.path, load), lambda: self._data(load)
         )

@@ -6,7 +6,6 @@ arena ``[K, D]`` of K independent fits whose hyperparameters are tensors ``[K, 1
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +71,3 @@ class Rule(Keyed, ABC):
     def hyper(self) -> dict[str, Any]:
         """The hyperparameters by key."""
         return {spec.name: getattr(self, spec.name) for spec in keys_of(type(self))}
-
-    def replace(self, **changes: Any) -> Rule:
-        """The same rule with other hyperparameters; checks them."""
-        return dataclasses.replace(self, **changes)

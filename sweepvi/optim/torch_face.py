@@ -19,6 +19,8 @@ from torch import Tensor
 from sweepvi.optim.rule import Rule, Slots
 from sweepvi.private import foreach_add_, foreach_copy_
 
+_FACES: dict[type[Rule], type[RuleOptimizer]] = {}
+
 
 class RuleOptimizer(torch.optim.Optimizer):
     """Runs an update rule over parameter groups; subclass with ``rule=SomeRule`` to name one.
@@ -36,6 +38,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Name the rule, and show its hyperparameters as the signature."""
         if rule is not None:
             cls.rule_class = rule
+            _FACES[rule] = cls
             params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
             cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
                 [params, *inspect.signature(rule).parameters.values()]
@@ -157,5 +160,6 @@ def _same(left: list[Tensor], right: list[Tensor]) -> bool:
 
 def optimizer_from(rule: Rule, params: Iterable[Any]) -> RuleOptimizer:
     """The optimizer of an already chosen rule; groups in ``params`` may override its hyperparameters."""
-    face = type(type(rule).__name__.removesuffix("Rule"), (RuleOptimizer,), {"rule_class": type(rule)})
+    kind = type(rule)
+    face = _FACES.get(kind) or type(kind.__name__.removesuffix("Rule"), (RuleOptimizer,), {"rule_class": kind})
     return face(params, **rule.hyper())
