@@ -44,7 +44,17 @@ def usage() -> str:
 
 def components() -> str:
     """Every group, option, key, valid value, default and meaning; imports every component."""
-    return "\n".join(line for group in registry.GROUPS for line in _group_lines(group))
+    selections = [line for group in config.SELECTIONS for line in _selection_lines(group)]
+    return "\n".join([line for group in registry.GROUPS for line in _group_lines(group)] + selections)
+
+
+def _selection_lines(group: str) -> Iterator[str]:
+    """The options of a group that selects others', with the comment that opens each file."""
+    yield group
+    for name in config.options(group):
+        text = (config.conf_dir() / group / f"{name}.yaml").read_text(encoding="utf-8")
+        comments = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#") and "@package" not in line]
+        yield f"  {name} - {' '.join(comments)}"
 
 
 def _group_lines(group: str) -> Iterator[str]:

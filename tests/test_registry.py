@@ -65,6 +65,9 @@ def test_components_lists_every_group_option_key_and_default():
         assert f"  {row.name} - {row.meaning()}" in text
         for spec in row.specs():
             assert spec.key.meaning in text
+    for group in config.SELECTIONS:
+        for name in config.options(group):
+            assert f"  {name} - " in text
     assert "clip_norm            10.0" in text
     assert "betas                [0.9, 0.999]" in text
 
