@@ -11,16 +11,16 @@ from pyro.optim import PyroOptim
 
 from sweepvi import engine, recipe, registry
 from sweepvi.engine import Checkpoint, Observer
-from sweepvi.errors import DivergedError, Problem, raise_if
+from sweepvi.errors import DivergedError, Problem, collected, raise_if
 from sweepvi.estimators import Estimator
 from sweepvi.files import write_atomically
 from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.guide import Guide, Program
 from sweepvi.keys import Keyed
+from sweepvi.loading import path_of
 from sweepvi.optim import Rule
 from sweepvi.partition import Partition
-from sweepvi.problem import Model
-from sweepvi.problem import Problem as InferenceProblem
+from sweepvi.problem import Model, given_problem
 from sweepvi.programs import FittedProgram
 from sweepvi.progress import observer_for
 from sweepvi.recipe import GIVEN, OptimizerFactory, Recipe
@@ -134,11 +134,11 @@ def recipe_from(
         config[group] = node
         if object_ is not None:
             given[group] = object_
-    if not isinstance(args, list | tuple):
-        problems.append(Problem("args", f"must be a tuple of arguments, not a {type(args).__name__}: write (x,)"))
-    elif "model" in given:
-        given["model"] = InferenceProblem(model, tuple(args), dict(kwargs or {}))
-    elif len(args) or kwargs:
+    [problem], wrong = collected(lambda: given_problem(model, args, kwargs))
+    problems += wrong
+    if "model" in given:
+        given["model"] = problem
+    elif not wrong and (len(args) or kwargs):
         problems.append(Problem("args", "a shipped model brings its own data; args and kwargs are for your own model"))
     raise_if(problems + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
     return recipe.build(config, given)
@@ -154,10 +154,10 @@ def _specified(group: str, specification: Any) -> tuple[dict[str, Any] | None, A
         name = registry.name_of(group, specification)
         if name is not None:
             return registry.described(name, specification), None
-        return registry.described(GIVEN, specification) | {"object": _path_of(specification)}, specification
+        return registry.described(GIVEN, specification) | {"object": path_of(specification)}, specification
     if group in ("model", "guide", "optimizer") and callable(specification) and not _misplaced(specification):
         object_ = GivenGuide(specification) if group == "guide" else specification
-        return {"name": GIVEN, "object": _path_of(specification)}, object_
+        return {"name": GIVEN, "object": path_of(specification)}, object_
     return None, None
 
 
@@ -171,11 +171,6 @@ _SPECIFICATIONS = {
     "guide": "a name, a mapping, a Pyro guide, or an autoguide's class (not one that is fitted)",
     "optimizer": "a name, a mapping, or a function of groups: lambda groups: torch.optim.NAdam(groups, lr=0.01)",
 }
-
-
-def _path_of(thing: Any) -> str:
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}:{named.__qualname__}"
 
 
 _BASES: dict[str, type] = {

@@ -53,6 +53,12 @@ def called(key: str, path: str, function: Callable[[], Any]) -> Any:
         raise _error(key, path, f"calling it fails: {described(error)}") from error
 
 
+def path_of(thing: Any) -> str:
+    """The path of a function or class, or of an object's class: ``module:name``."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
 def _import(key: str, path: str, name: str) -> ModuleType:
     try:
         return _import_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)

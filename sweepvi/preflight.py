@@ -79,7 +79,7 @@ def _check_folder(made: config.Composition, command: Command, job: int | None) -
 
 
 def _check_checkpoint(folder: Path, recipe: Recipe) -> None:
-
+    """Whether the run's checkpoint, if it has one, can be continued by this recipe."""
     if not (folder / CHECKPOINT).exists():
         return
     try:

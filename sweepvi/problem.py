@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sweepvi.errors import ConfigError
+from sweepvi.errors import Problem as Complaint
 from sweepvi.guides.guide import Program
 from sweepvi.keys import Keyed
 from sweepvi.loading import Load
@@ -30,6 +32,14 @@ class Problem:
             tuple(_moved(value, dtype, device) for value in self.args),
             {key: _moved(value, dtype, device) for key, value in self.kwargs.items()},
         )
+
+
+def given_problem(model: Program, args: Any, kwargs: Mapping[str, Any] | None) -> Problem:
+    """The problem of a model given in Python; ``ConfigError`` if ``args`` is no list or tuple of arguments."""
+    if not isinstance(args, list | tuple):
+        message = f"must be a tuple of arguments, not a {type(args).__name__}: write (x,)"
+        raise ConfigError([Complaint("args", message)])
+    return Problem(model, tuple(args), dict(kwargs or {}))
 
 
 def _moved(value: Any, dtype: torch.dtype, device: torch.device) -> Any:

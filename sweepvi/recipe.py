@@ -18,7 +18,7 @@ from sweepvi.errors import Problem as Complaint
 from sweepvi.estimators import Estimator
 from sweepvi.guides import Guide
 from sweepvi.guides.custom import GivenGuide
-from sweepvi.loading import called, loader
+from sweepvi.loading import called, loader, path_of
 from sweepvi.optim import Rule
 from sweepvi.partition import Partition
 from sweepvi.problem import Problem
@@ -162,19 +162,15 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
-    return value if isinstance(value, bool | int | float | str | None) else _path_of(type(value))
+    return value if isinstance(value, bool | int | float | str | None) else path_of(type(value))
 
 
 def _instance(group: str, program: Any, node: Mapping[str, Any]) -> Any:
     """The program, or an instance of it if it is a class; an autoguide's class waits for the model."""
     if not isinstance(program, type) or issubclass(program, AutoGuide):
         return program
-    key, path = (f"{group}.path", node["path"]) if "path" in node else (group, _path_of(program))
+    key, path = (f"{group}.path", node["path"]) if "path" in node else (group, path_of(program))
     made = called(key, path, program)
     if not callable(made):
         raise ConfigError([Complaint.of(key, path, f"is not callable: {type(made).__name__}")])
     return made
-
-
-def _path_of(thing: Any) -> str:
-    return f"{thing.__module__}:{thing.__qualname__}"

@@ -28,7 +28,7 @@ from sweepvi.guides.guide import Program
 from sweepvi.optim import ClippedAdamRule
 from sweepvi.partition import Single
 from sweepvi.private import is_deterministic, is_minibatch, is_subsample
-from sweepvi.problem import Problem
+from sweepvi.problem import Problem, given_problem
 from sweepvi.programs import Fitted, FittedProgram
 from sweepvi.provenance import git_commit, versions
 from sweepvi.recipe import GIVEN, Recipe, build, config_hash, fingerprint
@@ -262,7 +262,7 @@ def _recipe_again(
     """The recipe of a saved run, to run its model and guide; the state of a given optimizer is read by name."""
     given: dict[str, Any] = {}
     if model is not None:
-        given["model"] = Problem(model, tuple(args), dict(kwargs or {}))
+        given["model"] = given_problem(model, args, kwargs)
     if guide is not None:
         given["guide"] = GivenGuide(guide)
     given |= {group: part for group, part in _UNUSED.items() if config[group]["name"] == GIVEN}

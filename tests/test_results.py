@@ -113,6 +113,13 @@ def test_an_own_model_must_be_given_again(tmp_path):
     assert torch.equal(sweepvi.FitResult.load(tmp_path, own, (x,)).sample(3)["mean"], result.sample(3)["mean"])
 
 
+def test_arguments_given_as_a_tensor_are_refused_when_loading_too(tmp_path):
+    x = torch.randn(9)
+    sweepvi.fit(own, (x,), folder=tmp_path, **QUICK)
+    with pytest.raises(sweepvi.ConfigError, match="args: must be a tuple of arguments, not a Tensor"):
+        sweepvi.FitResult.load(tmp_path, own, x)
+
+
 def test_no_result_there_is_said(tmp_path):
     with pytest.raises(sweepvi.SweepviError, match="holds no result"):
         sweepvi.FitResult.load(tmp_path)

@@ -28,7 +28,7 @@ class CustomModel(Model):
             lambda: load_program("model.path", self.path, load), lambda: self._data(load)
         )
         raise_if(problems)
-        return given_problem(model, data)
+        return problem_with(model, data)
 
     def _data(self, load: Load) -> Any:
         if self.data is None:
@@ -37,7 +37,7 @@ class CustomModel(Model):
         return called("model.data", self.data, data) if callable(data) else data
 
 
-def given_problem(model: Any, data: Any) -> Problem:
+def problem_with(model: Any, data: Any) -> Problem:
     """A model with its data: a dict holds keyword arguments, a tuple positional ones, anything else is one argument."""
     if isinstance(data, Mapping):
         return Problem(model, kwargs={str(key): value for key, value in data.items()})
