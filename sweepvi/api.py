@@ -23,7 +23,8 @@ from sweepvi.partition import Partition
 from sweepvi.problem import Model, given_problem
 from sweepvi.programs import FittedProgram
 from sweepvi.progress import observer_for
-from sweepvi.recipe import GIVEN, OptimizerFactory, Recipe
+from sweepvi.recipe import OptimizerFactory, Recipe
+from sweepvi.registry import GIVEN
 from sweepvi.report import draw_losses
 from sweepvi.results import FitResult, from_outcome, occupied
 from sweepvi.run_folder import CHECKPOINT, CONFIG, config_text

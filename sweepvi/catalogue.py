@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sweepvi import config, registry
-from sweepvi.keys import KeySpec
+from sweepvi.keys import Keyed, KeySpec, keys_of
 
 USAGE = """\
 usage: python -m sweepvi [group=option ...] [group.key=value ...] [flags]
@@ -61,14 +61,22 @@ def _group_lines(group: str) -> Iterator[str]:
     yield group
     for row in registry.rows(group):
         yield f"  {row.name} - {row.meaning()}"
-        cells = [(key.name, key.expects(), _default(key), key.key.meaning) for key in row.specs()]
-        for name, expects, default, meaning in cells:
-            yield f"    {name:<20} {default:<14} {meaning} [{expects}]"
+        for name, key in flat_keys(row.specs()):
+            yield f"    {name:<22} {_default(key):<14} {key.key.meaning} [{key.expects()}]"
     yield ""
 
 
+def flat_keys(specs: Iterable[KeySpec], prefix: str = "") -> Iterator[tuple[str, KeySpec]]:
+    """Keys, and keys of those that have some, by their full names."""
+    for key in specs:
+        if isinstance(key.default, Keyed) and not key.key.component:
+            yield from flat_keys(keys_of(type(key.default)), f"{prefix}{key.name}.")
+        else:
+            yield f"{prefix}{key.name}", key
+
+
 def _default(key: KeySpec) -> str:
-    return "(required)" if key.required else yaml_text(key.default)
+    return "(required)" if key.required else yaml_text(registry.plain(key.default, key.key.component))
 
 
 def yaml_text(value: Any) -> str:
@@ -77,6 +85,8 @@ def yaml_text(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return "[" + ", ".join(map(yaml_text, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {yaml_text(entry)}" for key, entry in value.items()) + "}"
     return str(value)

@@ -89,6 +89,6 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say that ``name`` is no ``what``: the nearest names first, then all that are valid."""
     by_fold = {entry.casefold(): entry for entry in sorted(known)}
     known = by_fold.values()
-    near = [by_fold[fold] for fold in difflib.get_close_matches(name.casefold(), by_fold, n=3, cutoff=0.5)]
+    near = [by_fold[fold] for fold in difflib.get_close_matches(name.casefold(), by_fold, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"no such {what}; {hint}valid: {listed(known) or '(none)'}"

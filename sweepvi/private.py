@@ -14,11 +14,13 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
+from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
 from torch import Tensor
 
 # One call for many small tensors: the public way is a Python call each. torch.optim is built on these.
 foreach_copy_: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
 foreach_add_: Any = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
+foreach_zero_: Any = torch._foreach_zero_  # pyright: ignore[reportPrivateImportUsage]
 
 # Public, but not exported where it is documented.
 LinAlgError: type[Exception] = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
@@ -41,6 +43,11 @@ def unconstrained_params() -> dict[str, Tensor]:
 def constraint_of(name: str) -> Any:
     """The constraint of a parameter; the public way copies the table."""
     return pyro.get_param_store()._constraints[name]
+
+
+def is_module_parameter(name: str) -> bool:
+    """Whether a parameter's name is of one registered by ``pyro.module``."""
+    return _MODULE_NAMESPACE_DIVIDER in name
 
 
 def tensor_tables(module: torch.nn.Module) -> list[dict[str, Any]]:

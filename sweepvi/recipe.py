@@ -31,6 +31,20 @@ OptimizerFactory: TypeAlias = Callable[[list[dict[str, Any]]], torch.optim.Optim
 
 
 @dataclass(frozen=True)
+class ParameterGroup:
+    """How the parameters of one group are optimized."""
+
+    label: str
+    optimizer: Rule | OptimizerFactory
+    scheduler: Schedule
+    lr_factor: float
+    """Factor on the step size that the optimizer is configured with."""
+    frozen: bool
+    shares_norm: bool
+    """Whether a bound on the global norm is the fit's own, on all groups that have it together."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One fit, ready to run."""
 
@@ -40,6 +54,8 @@ class Recipe:
     optimizer: Rule | OptimizerFactory
     scheduler: Schedule
     partition: Partition
+    groups: Mapping[str, ParameterGroup]
+    """Label → how that group of the partition is optimized; schedules have the fit's length."""
     settings: Settings
     config: Mapping[str, Any]
     """The configuration it was made from, complete with every default; plain data."""
@@ -52,9 +68,6 @@ class Recipe:
 
 LOADING_SEED = 0
 """The seed under which the user's files are executed and their data made."""
-
-GIVEN = "python"
-"""The name, in a configuration, of a component that was given as a Python object."""
 
 
 def check(config: Mapping[str, Any], given: Container[str] = ()) -> list[Complaint]:
@@ -71,7 +84,62 @@ def check(config: Mapping[str, Any], given: Container[str] = ()) -> list[Complai
             problems.append(Complaint(group, f"missing; choose one of {', '.join(registry.names(group))}"))
         else:
             problems += registry.check(group, config[group])
+    wrong = {problem.key.partition(".")[0] for problem in problems}
+    sound = not wrong & {"partition", "optimizer"} and config.keys() >= {"partition", "optimizer"}
+    if sound and "partition" not in given:
+        partition = registry.build("partition", config["partition"])
+        problems += _group_optimizers(partition, config["optimizer"], "optimizer" in given)[1]
     return problems
+
+
+def _group_optimizers(
+    partition: Partition, node: Mapping[str, Any], given: bool
+) -> tuple[dict[str, Rule], list[Complaint]]:
+    """The rules of the groups that override the optimizer's settings, by label, and what is wrong with them."""
+    rules: dict[str, Rule] = {}
+    problems: list[Complaint] = []
+    for label, place in partition.places().items():
+        own, key = place.group.optimizer, f"partition.{place.key}.optimizer"
+        if not own:
+            continue
+        if given and "name" not in own:
+            problems.append(Complaint.of(key, own, "must name an optimizer: the fit's own is a Python object"))
+            continue
+        other = "name" in own and own["name"] != node["name"]
+        merged = dict(own) if other else _merged(node, own)
+        try:
+            rules[label] = registry.build("optimizer", merged)
+        except ConfigError as error:
+            problems += [replace(p, key=p.key.replace("optimizer", key, 1)) for p in error.problems]
+    return rules, problems
+
+
+def _merged(node: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A node with some of its keys, and keys of its keys, replaced."""
+    nested = {
+        k: _merged(node[k], v) for k, v in own.items() if isinstance(v, Mapping) and isinstance(node.get(k), Mapping)
+    }
+    return {**node, **own, **nested}
+
+
+def _parameter_groups(
+    parts: Mapping[str, Any], config: Mapping[str, Any], given: Container[str]
+) -> dict[str, ParameterGroup]:
+    partition: Partition = parts["partition"]
+    rules, problems = _group_optimizers(partition, config["optimizer"], "optimizer" in given)
+    raise_if(problems)
+    groups = {}
+    for label, place in partition.places().items():
+        group = place.group
+        groups[label] = ParameterGroup(
+            label=label,
+            optimizer=rules[label] if label in rules else parts["optimizer"],
+            scheduler=(group.scheduler or parts["scheduler"]).over(parts["engine"].steps),
+            lr_factor=group.lr_factor,
+            frozen=group.frozen,
+            shares_norm="clip" not in group.optimizer and "name" not in group.optimizer,
+        )
+    return groups
 
 
 def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Recipe:
@@ -118,6 +186,7 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
         optimizer=parts["optimizer"],
         scheduler=parts["scheduler"],
         partition=parts["partition"],
+        groups=_parameter_groups(parts, config, given),
         settings=settings,
         config=nodes,
     )
@@ -150,7 +219,9 @@ def fingerprint(recipe: Recipe) -> str:
     """
     engine = {key: value for key, value in recipe.config["engine"].items() if key not in RESUMABLE}
     data = _plain({"args": recipe.problem.args, "kwargs": recipe.problem.kwargs})
-    return config_hash({**recipe.config, "engine": engine, "data": data})
+    # A schedule over the whole fit is another one when the fit is longer.
+    schedules = {label: registry.described("", group.scheduler) for label, group in recipe.groups.items()}
+    return config_hash({**recipe.config, "engine": engine, "data": data, "schedules": schedules})
 
 
 def _plain(value: Any) -> Any:

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweepvi.errors import Problem, raise_if, unknown
-from sweepvi.keys import KeySpec, construct, keys_of
+from sweepvi.keys import Keyed, KeySpec, construct, keys_of
+from sweepvi.refused import refusal
 
 GROUPS = ("model", "guide", "estimator", "optimizer", "scheduler", "partition", "engine")
 """The config groups that name components, in the order in which they are shown."""
+
+GIVEN = "python"
+"""The name, in a configuration, of a component that was given as a Python object."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,44 @@ for _group, _name, _target in (
     ("estimator", "trace", "sweepvi.estimators.trace:Trace"),
     ("estimator", "trace_graph", "sweepvi.estimators.trace_graph:TraceGraph"),
     ("optimizer", "clipped_adam", "sweepvi.optim.clipped_adam:ClippedAdamRule"),
+    ("optimizer", "adagrad_rmsprop", "sweepvi.optim.adagrad_rmsprop:AdagradRMSPropRule"),
+    ("optimizer", "dct_adam", "sweepvi.optim.dct_adam:DCTAdamRule"),
     ("optimizer", "adam", "sweepvi.optim.adam:AdamRule"),
     ("optimizer", "adamw", "sweepvi.optim.adamw:AdamWRule"),
     ("optimizer", "sgd", "sweepvi.optim.sgd:SGDRule"),
     ("optimizer", "rmsprop", "sweepvi.optim.rmsprop:RMSpropRule"),
+    ("optimizer", "adagrad", "sweepvi.optim.adagrad:AdagradRule"),
+    ("optimizer", "adadelta", "sweepvi.optim.adadelta:AdadeltaRule"),
+    ("optimizer", "adamax", "sweepvi.optim.adamax:AdamaxRule"),
+    ("optimizer", "nadam", "sweepvi.optim.nadam:NAdamRule"),
+    ("optimizer", "radam", "sweepvi.optim.radam:RAdamRule"),
+    ("optimizer", "asgd", "sweepvi.optim.asgd:ASGDRule"),
+    ("optimizer", "rprop", "sweepvi.optim.rprop:RpropRule"),
+    ("optimizer", "adafactor", "sweepvi.optim.adafactor:AdafactorRule"),
+    ("optimizer", "muon", "sweepvi.optim.muon:MuonRule"),
+    ("optimizer", "schedule_free_adam", "sweepvi.optim.schedule_free_adam:ScheduleFreeAdamRule"),
     ("scheduler", "constant", "sweepvi.schedule.constant:Constant"),
     ("scheduler", "exponential", "sweepvi.schedule.exponential:Exponential"),
-    ("partition", "single", "sweepvi.partition:Single"),
+    ("scheduler", "step", "sweepvi.schedule.step:Step"),
+    ("scheduler", "multistep", "sweepvi.schedule.multistep:MultiStep"),
+    ("scheduler", "linear", "sweepvi.schedule.linear:Linear"),
+    ("scheduler", "polynomial", "sweepvi.schedule.polynomial:Polynomial"),
+    ("scheduler", "inverse_time", "sweepvi.schedule.inverse_time:InverseTime"),
+    ("scheduler", "piecewise", "sweepvi.schedule.piecewise:Piecewise"),
+    ("scheduler", "warmup", "sweepvi.schedule.warmup:Warmup"),
+    ("scheduler", "cosine", "sweepvi.schedule.cosine:Cosine"),
+    ("scheduler", "cosine_restarts", "sweepvi.schedule.cosine_restarts:CosineRestarts"),
+    ("scheduler", "one_cycle", "sweepvi.schedule.one_cycle:OneCycle"),
+    ("scheduler", "cyclic", "sweepvi.schedule.cyclic:Cyclic"),
+    ("scheduler", "plateau", "sweepvi.schedule.plateau:Plateau"),
+    ("scheduler", "sequential", "sweepvi.schedule.sequential:Sequential"),
+    ("scheduler", "product", "sweepvi.schedule.product:Product"),
+    ("scheduler", "torch", "sweepvi.schedule.torch_schedule:TorchSchedule"),
+    ("partition", "single", "sweepvi.partition.single:Single"),
+    ("partition", "loc_scale", "sweepvi.partition.presets:LocScale"),
+    ("partition", "nn_variational", "sweepvi.partition.presets:NNVariational"),
+    ("partition", "baseline_networks", "sweepvi.partition.presets:BaselineNetworks"),
+    ("partition", "groups", "sweepvi.partition.groups:Groups"),
     ("engine", "eager", "sweepvi.settings:Settings"),
 ):
     register(_group, _name, _target)
@@ -94,32 +129,52 @@ def names(group: str) -> list[str]:
 
 def check(group: str, node: Any) -> list[Problem]:
     """Everything wrong with a group's node, ``{"name": …, key: value, …}``."""
-    if not isinstance(node, Mapping) or "name" not in node:
-        return [Problem.of(group, node, f"must be a mapping with a name, one of {', '.join(names(group))}")]
-    row = _ROWS.get((group, str(node["name"])))
-    if row is None:
-        return [Problem.of(f"{group}.name", node["name"], unknown(group, str(node["name"]), names(group)))]
-    return _construct(row, group, node)[1]
+    return _made(group, node, group)[1]
 
 
 def build(group: str, node: Mapping[str, Any]) -> Any:
     """The component that a node describes; ``ConfigError`` with every problem if it describes none."""
-    raise_if(check(group, node))
-    return _construct(_ROWS[group, str(node["name"])], group, node)[0]
+    made, problems = _made(group, node, group)
+    raise_if(problems)
+    return made
 
 
-def _construct(row: Row, group: str, node: Mapping[str, Any]) -> tuple[Any, list[Problem]]:
+def _made(group: str, node: Any, where: str) -> tuple[Any, list[Problem]]:
+    if not isinstance(node, Mapping) or "name" not in node:
+        return None, [Problem.of(where, node, f"must be a mapping with a name, one of {', '.join(names(group))}")]
+    row = _ROWS.get((group, str(node["name"])))
+    if row is None:
+        message = refusal(group, str(node["name"])) or unknown(group, str(node["name"]), names(group))
+        return None, [Problem.of(f"{where}.name", node["name"], message)]
     values = {key: value for key, value in node.items() if key != "name"}
-    return construct(row.component(), values, group)
+    return construct(row.component(), values, where, _resolve)
+
+
+def _resolve(group: str, node: Any) -> Any:
+    """The component of a node, or of a name, within another's node; its problems have keys relative to it."""
+    made, problems = _made(group, {"name": node} if isinstance(node, str) else node, "")
+    raise_if(problems)
+    return made
 
 
 def described(name: str, component: Any) -> dict[str, Any]:
     """The complete node of a component: its name and the value of every key, as plain data."""
-    node: dict[str, Any] = {"name": name}
-    for spec in keys_of(type(component)):
-        value = getattr(component, spec.name)
-        node[spec.name] = list(value) if isinstance(value, tuple) else value
-    return node
+    return {"name": name} | _plain_keys(component)
+
+
+def _plain_keys(keyed: Keyed) -> dict[str, Any]:
+    return {spec.name: plain(getattr(keyed, spec.name), spec.key.component) for spec in keys_of(type(keyed))}
+
+
+def plain(value: Any, group: str) -> Any:
+    """A key's value as a configuration holds it; components in it are of ``group``."""
+    if isinstance(value, Keyed):
+        return described(name_of(group, value) or GIVEN, value) if group else _plain_keys(value)
+    if isinstance(value, Mapping):
+        return {name: plain(entry, group) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry, group) for entry in value]
+    return value
 
 
 def name_of(group: str, component: Any) -> str | None:

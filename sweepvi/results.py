@@ -31,7 +31,8 @@ from sweepvi.private import is_deterministic, is_minibatch, is_subsample
 from sweepvi.problem import Problem, given_problem
 from sweepvi.programs import Fitted, FittedProgram
 from sweepvi.provenance import git_commit, versions
-from sweepvi.recipe import GIVEN, Recipe, build, config_hash, fingerprint
+from sweepvi.recipe import Recipe, build, config_hash, fingerprint
+from sweepvi.registry import GIVEN
 from sweepvi.run_folder import CHECKPOINT, CONFIG, LOSSES, PARAMS, RESULT, config_text, losses_text, read_losses
 from sweepvi.schedule import Constant
 from sweepvi.settings import Settings
@@ -58,8 +59,8 @@ class FitResult:
     """Why, when it did not finish: the step and the parameters."""
     losses: Tensor
     """Estimate of -ELBO at every step, in nats; float64, shape [steps]."""
-    rates: Tensor
-    """Effective step size at every step; float64, shape [steps]."""
+    rates: dict[str, Tensor]
+    """Effective step size at every step by parameter group (``all`` if there is one): float64, each of shape [steps]."""
     params: dict[str, Tensor]
     """Parameters by name, constrained, on the CPU."""
     elbo: float | None

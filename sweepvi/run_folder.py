@@ -27,19 +27,30 @@ def config_text(config: Mapping[str, Any]) -> str:
     return usage + OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 
-def losses_text(losses: Tensor, rates: Tensor) -> str:
-    """Losses and effective step sizes, each of shape [steps], as CSV; numbers read back to the last bit."""
+SINGLE = "all"
+"""The label of the group of parameters if there is only one."""
+
+
+def losses_text(losses: Tensor, rates: Mapping[str, Tensor]) -> str:
+    """Losses, and effective step sizes by group of parameters, each of shape [steps], as CSV.
+
+    The step sizes are in the column ``lr`` if there is one group, in ``lr_LABEL`` each if there are several. Numbers
+    read back to the last bit.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", "loss", "lr"])
-    for step, (loss, rate) in enumerate(zip(losses.tolist(), rates.tolist(), strict=True), start=1):
-        writer.writerow([step, repr(loss), repr(rate)])
+    writer.writerow(["step", "loss", *("lr" if label == SINGLE else f"lr_{label}" for label in rates)])
+    columns = [losses, *rates.values()]
+    for step, row in enumerate(zip(*(column.tolist() for column in columns), strict=True), start=1):
+        writer.writerow([step, *map(repr, row)])
     return text.getvalue()
 
 
-def read_losses(path: Path) -> tuple[Tensor, Tensor]:
-    """Losses and effective step sizes of a run folder's CSV: float64, each of shape [steps]."""
+def read_losses(path: Path) -> tuple[Tensor, dict[str, Tensor]]:
+    """Losses, and effective step sizes by group, of a run folder's CSV: float64, each of shape [steps]."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    losses, rates = ([float(row[name]) for row in rows] for name in ("loss", "lr"))
-    return torch.tensor(losses, dtype=torch.float64), torch.tensor(rates, dtype=torch.float64)
+        _, _, *names = header = next(reader := csv.reader(file))
+        rows = [[float(entry) for entry in row] for row in reader]
+    columns = torch.tensor(rows, dtype=torch.float64).reshape(-1, len(header)).unbind(1)
+    labels = [SINGLE if name == "lr" else name.removeprefix("lr_") for name in names]
+    return columns[1], dict(zip(labels, columns[2:], strict=True))

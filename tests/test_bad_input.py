@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from sweepvi import api, registry
+from sweepvi.catalogue import flat_keys
 from sweepvi.cli import main
 from sweepvi.engine.checkpoint import FORMAT
 
@@ -183,7 +185,7 @@ def guided(guide: str, *more: str) -> tuple[str, ...]:
 
 GROUPS = "engine, estimator, experiment, guide, model, optimizer, partition, scheduler"
 RUN_GROUPS = "engine, estimator, guide, model, optimizer, partition, scheduler"
-OPTIMIZERS = "adam, adamw, clipped_adam, rmsprop, sgd"
+OPTIMIZERS = "adafactor, adagrad, adagrad_rmsprop, adam, adamax, adamw, asgd, clipped_adam"
 FORMS = "group.key=value"
 PATHS = "FILE.py:NAME"
 
@@ -204,7 +206,7 @@ MISSPELT = [
     ("optimizer=../guide/auto_normal", ["optimizer", "../guide/auto_normal", OPTIMIZERS]),
     ("guide=autonormal", ["guide = 'autonormal'", "did you mean auto_normal"]),
     ("model=radom", ["model = 'radom'", "did you mean radon?", "custom, eight_schools, radon"]),
-    ("scheduler=exponental", ["scheduler = 'exponental'", "did you mean exponential?"]),
+    ("scheduler=exponental", ["scheduler = 'exponental'", "did you mean exponential"]),
     ("estimator=tarce", ["estimator = 'tarce'", "did you mean trace", "trace, trace_graph"]),
     ("partition=singel", ["partition = 'singel'", "did you mean single?"]),
     ("engine=eagre", ["engine = 'eagre'", "did you mean eager?"]),
@@ -221,25 +223,57 @@ MISSPELT = [
     ("experiment.steps=3", ["experiment.steps=3", "eight_schools_float64, radon_uranium"]),
     (
         "optimizer.lrr=1",
-        ["optimizer.lrr = 1", "did you mean lr", "betas, centered_variance, clip_norm, eps, lr"],
+        ["optimizer.lrr = 1", "did you mean lr", "betas, centered_variance, clip, clip_norm, eps, lr"],
     ),
     ("+optimizer.foo=1", ["optimizer.foo = 1", "no such key", "weight_decay"]),
     ("++optimizer.foo=1", ["optimizer.foo = 1", "no such key", "weight_decay"]),
     ("~optimizer.foo", ["optimizer.foo"]),
     (
         "optimizer=adam optimizer.clip_norm=1",
-        ["optimizer.clip_norm = 1", "amsgrad, betas, eps, lr, weight_decay"],
+        ["optimizer.clip_norm = 1", "amsgrad, betas, clip, decoupled_weight_decay, eps, lr, weight_decay"],
     ),
     ("engine.step=10", ["engine.step = 10", "did you mean steps"]),
     ("guide.init_scal=1", ["guide.init_scal = 1", "did you mean init_scale or init?"]),
     ("model.centred=true", ["model.centred = True", "did you mean centered?", "centered, uranium"]),
     ("estimator.num_particle=2", ["estimator.num_particle = 2", "did you mean num_particles"]),
-    ("scheduler.gamma=0.9", ["scheduler.gamma = 0.9", "valid: (none)"]),
+    ("scheduler.gamma=0.9", ["scheduler.gamma = 0.9", "initial_factor, interval"]),
     ("scheduler=exponential scheduler.gama=0.9", ["scheduler.gama = 0.9", "did you mean gamma?"]),
     ("partition.size=2", ["partition.size = 2", "valid: (none)"]),
-    ("optimizer.lr.x=1", ["optimizer.lr.x=1", "optimizer.lr has no keys"]),
-    ("optimizer.betas.first=0.5", ["optimizer.betas.first=0.5", "optimizer.betas has no keys"]),
-    ("optimizer.name=sgd", ["optimizer.name=sgd", "choose with optimizer=option; valid: adam"]),
+    ("optimizer.lr.x=1", ["optimizer.lr.x = 1", "optimizer.lr has no keys"]),
+    ("optimizer.betas.first=0.5", ["optimizer.betas.first = 0.5", "optimizer.betas has no keys"]),
+    ("optimizer=lbfgs", ["optimizer = 'lbfgs'", "refused", "curvature", "noise is frozen", "clipped_adam"]),
+    ("optimizer.clip.valu=1", ["optimizer.clip.valu = 1", "did you mean value", "global_norm, norm, value"]),
+    ("optimizer.clip=1", ["optimizer.clip = 1", "a mapping of global_norm, norm, value"]),
+    ("scheduler=cosine scheduler.interval=epoch", ["scheduler.steps_per_epoch", "goes with interval=epoch"]),
+    ("scheduler=torch", ["scheduler.scheduler", "CosineAnnealingLR"]),
+    (
+        "scheduler=torch scheduler.scheduler=CosineLR",
+        ["scheduler.scheduler = 'CosineLR'", "no such scheduler of torch", "CosineAnnealingLR"],
+    ),
+    (
+        "scheduler=torch scheduler.scheduler=ReduceLROnPlateau",
+        ["scheduler.scheduler = 'ReduceLROnPlateau'", "scheduler=plateau"],
+    ),
+    (
+        "scheduler=torch scheduler.scheduler=StepLR scheduler.arguments={step:3}",
+        ["scheduler.arguments = {'step': 3}", "StepLR does not take them", "step"],
+    ),
+    (
+        "scheduler=sequential scheduler.parts=[{name:warmup,steps:0},cosin]",
+        ["2 problems", "scheduler.parts.0.steps = 0", "a whole number >= 1", "scheduler.parts.1.name = 'cosin'"],
+    ),
+    (
+        "partition=loc_scale partition.scale.optimizer.lr=-1 partition.loc.optimizer.name=adm",
+        [
+            "2 problems",
+            "partition.scale.optimizer.lr = -1",
+            "partition.loc.optimizer.name = 'adm'",
+            "did you mean adam",
+        ],
+    ),
+    ("partition=groups", ["partition.groups", "missing"]),
+    ("partition=groups partition.groups={a:{}}", ["partition.groups.a.kind", "exactly one of glob, regex and kind"]),
+    ("optimizer.name=sgd", ["optimizer.name=sgd", "choose with optimizer=option; valid: adadelta"]),
     ("engine.name=lazy", ["engine.name=lazy", "choose with engine=option; valid: eager"]),
     ("guide.name=null", ["guide.name", "auto_normal"]),
 ]
@@ -548,7 +582,10 @@ FOLDERS = [
         extra("c_option", "optimizer=range"),
         ["optimizer.lr = -5", "a number > 0", "optimizer.betas = [0.9, 1.0]"],
     ),
-    (extra("c_option", "optimizer=key"), ["optimizer.learning_rate = 0.1", "amsgrad, betas, eps, lr"]),
+    (
+        extra("c_option", "optimizer=key"),
+        ["optimizer.learning_rate = 0.1", "amsgrad, betas, clip, decoupled_weight_decay, eps, lr"],
+    ),
     (extra("c_option", "optimizer=nameless"), ["optimizer", "a name", "clipped_adam"]),
     (extra("c_option", "optimizer=empty"), ["optimizer", "a name", "clipped_adam"]),
     (extra("c_option", "optimizer=list"), ["optimizer = ['lr', 0.1]", "a name"]),
@@ -712,38 +749,47 @@ def out_of_range(spec):
 
 
 def listed(spec, value):
-    return f"[{value},{value}]" if get_origin(spec.type) is tuple else value
+    return f"[{value},{value}]" if get_origin(spec.type) is tuple and not spec.key.component else value
 
 
 def numeric(spec):
     kinds = {*get_args(spec.type), spec.type}
-    return get_origin(spec.type) is not Literal and bool({int, float} & kinds)
+    return get_origin(spec.type) not in (Literal, Mapping) and bool({int, float} & kinds)
+
+
+def of_no_type(spec):
+    """A value that is none for the key, whatever else it could be."""
+    return "{a:{b:1}}" if numeric(spec) or spec.type in (bool, str) or get_origin(spec.type) is Literal else "3"
 
 
 def component_rows():
+    """For each component: all keys of a wrong type at once, all numbers NaN, all out of range one way or another."""
     for row in registry.rows():
-        specs = [spec for spec in row.specs() if spec.name != "path"]
-        for spec in specs if row.name != "custom" else ():
-            yield row, [(spec, "{a:{b:1}}")], "type"
-        numbers = [spec for spec in specs if numeric(spec)]
-        if numbers:
-            yield row, [(spec, listed(spec, "nan")) for spec in numbers], "nan"
-        for spec in numbers:
-            for value in out_of_range(spec):
-                yield row, [(spec, listed(spec, value))], value
+        keys = [(name, spec) for name, spec in flat_keys(row.specs()) if name != "path"]
+        numbers = [(name, spec) for name, spec in keys if numeric(spec)]
+        kinds = {
+            "type": [(name, spec, of_no_type(spec)) for name, spec in keys if row.name != "custom"],
+            "nan": [(name, spec, listed(spec, "nan")) for name, spec in numbers],
+        }
+        for place in range(2):
+            kinds[f"range-{place}"] = [
+                (name, spec, listed(spec, out_of_range(spec)[place]))
+                for name, spec in numbers
+                if len(out_of_range(spec)) > place
+            ]
+        yield from ((row, kind, bad) for kind, bad in kinds.items() if bad)
 
 
 @pytest.mark.parametrize(
     ("row", "bad"),
-    [
-        pytest.param(row, bad, id=f"{row.group}={row.name}-{bad[0][0].name}-{kind}")
-        for row, bad, kind in component_rows()
-    ],
+    [pytest.param(row, bad, id=f"{row.group}={row.name}-{kind}") for row, kind, bad in component_rows()],
 )
 def test_every_declared_key(row, bad, tmp_path, monkeypatch, no_fit, capsys):
     monkeypatch.chdir(tmp_path)
-    arguments = [f"{row.group}={row.name}", *(f"{row.group}.{spec.name}={value}" for spec, value in bad)]
-    says = [part for spec, _ in bad for part in (f"{row.group}.{spec.name} = ", spec.expects())]
+    arguments = [f"{row.group}={row.name}", *(f"{row.group}.{name}={value}" for name, _, value in bad)]
+    one = [(name, spec) for name, spec, _ in bad if spec.key.component and get_origin(spec.type) is not tuple]
+    says = [f"{row.group}.{name} = " for name, _, _ in bad] + ["a mapping with a name, one of" for _ in one]
+    says += [spec.expects() for name, spec, _ in bad if (name, spec) not in one]
     check_refused(arguments, says, tmp_path, capsys)
 
 

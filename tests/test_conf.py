@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from sweepvi import api, config, recipe, registry
 from sweepvi.catalogue import yaml_text
 
 OPTIONS = [(group, name) for group in config.groups() for name in config.options(group)]
+REQUIRED = {
+    ("partition", "groups"): ["partition.groups={slow:{glob:'*.scales.*',lr_factor:0.1},other:{kind:rest}}"],
+    ("scheduler", "torch"): ["scheduler.scheduler=CosineAnnealingLR", "scheduler.arguments={T_max:100}"],
+}
 PATHS = {
     "model": [
         f"model.path={Path(__file__).parent / 'programs/raw_param.py'}:model",
@@ -21,7 +26,7 @@ PATHS = {
 
 
 def overrides(group, name):
-    words = [f"{group}={name}", "engine.steps=3", "engine.score_draws=2"]
+    words = [f"{group}={name}", "engine.steps=3", "engine.score_draws=2", *REQUIRED.get((group, name), [])]
     if name != "custom":
         return words
     return [*words, "model=custom", *PATHS["model"], *(PATHS["guide"] if group == "guide" else [])]
@@ -34,7 +39,11 @@ def test_composes_builds_and_steps(group, name):
     result = api.run(recipe.build(made.config), None)
     assert result.status == "finished"
     assert result.losses.isfinite().all()
-    assert result.config == made.config
+    again = config.compose(
+        [word for word in overrides(group, name) if ".path=" in word or ".data=" in word], base=result.config
+    )
+    assert again.problems == []
+    assert again.config == result.config
 
 
 def test_every_component_has_a_file_and_every_file_a_component():
@@ -54,11 +63,18 @@ def test_a_file_says_what_the_class_says(row):
         if spec.required:
             assert written[spec.name] == "???"
         else:
-            assert yaml_text(
-                tuple(written[spec.name]) if isinstance(written[spec.name], list) else written[spec.name]
-            ) == yaml_text(spec.default)
-        [line] = [line for line in text.splitlines() if line.startswith(f"{spec.name}:")]
-        assert " # " in line, f"{spec.name} has no comment"
+            default = registry.plain(spec.default, spec.key.component)
+            assert yaml_text(complete(spec, written[spec.name])) == yaml_text(default)
+    for line in text.splitlines():
+        if re.match(r" *[a-z_]+:", line) and not line.startswith("name:") and "- name:" not in line:
+            assert " # " in line, f"{line} has no comment"
+
+
+def complete(spec, value):
+    """The value of a key as it is written, but for nested components, which files may write without all keys."""
+    if isinstance(value, list) and spec.key.component:
+        return [registry.plain(registry.build(spec.key.component, node), spec.key.component) for node in value]
+    return value
 
 
 def test_an_earlier_runs_configuration_composes_to_itself():

@@ -25,7 +25,7 @@ from torch.distributions import constraints
 import sweepvi
 from sweepvi.cli import main
 from sweepvi.errors import CheckpointError, ConfigError, DivergedError
-from sweepvi.partition import Partition
+from sweepvi.partition import Group, Partition, Place
 
 QUICK = {"steps": 12, "score_draws": 3}
 FEW = {"steps": 5, "score_draws": 0}
@@ -52,7 +52,7 @@ def problems_of(*arguments, **keywords):
 def assert_same(left, right):
     assert left.status == right.status
     assert torch.equal(left.losses, right.losses)
-    assert torch.equal(left.rates, right.rates)
+    torch.testing.assert_close(left.rates, right.rates, rtol=0, atol=0, equal_nan=True)
     assert left.elbo == right.elbo
     assert left.params.keys() == right.params.keys()
     assert all(torch.equal(left.params[name], value) for name, value in right.params.items())
@@ -481,8 +481,8 @@ def test_a_left_out_step_counts_for_the_rates():
     )
     assert len(result.skipped) == 1
     assert 1 < result.skipped[0] < steps
-    assert result.rates.tolist() == pytest.approx([lr * lrd ** (k + 1) for k in range(steps)], rel=1e-12)
-    taken = [rate for step, rate in enumerate(result.rates.tolist(), 1) if step not in result.skipped]
+    assert result.rates["all"].tolist() == pytest.approx([lr * lrd ** (k + 1) for k in range(steps)], rel=1e-12)
+    taken = [rate for step, rate in enumerate(result.rates["all"].tolist(), 1) if step not in result.skipped]
     assert result.params["loc"].item() == pytest.approx(sum(taken), rel=1e-6)
 
 
@@ -495,7 +495,7 @@ def test_a_given_optimizers_own_step_size_is_kept(tmp_path):
     whole = sweepvi.fit(conjugate, (X,), optimizer=decaying, **QUICK)
     rule = sweepvi.fit(conjugate, (X,), optimizer={"name": "clipped_adam", "lr": 0.05, "lrd": 0.8}, **QUICK)
     torch.testing.assert_close(whole.losses, rule.losses, rtol=1e-5, atol=0.0)
-    assert (whole.rates.diff() < 0).all()
+    assert (whole.rates["all"].diff() < 0).all()
     sweepvi.fit(conjugate, (X,), optimizer=decaying, folder=tmp_path, **FEW)
     assert_same(sweepvi.fit(conjugate, (X,), optimizer=decaying, folder=tmp_path, resume=True, **QUICK), whole)
 
@@ -504,8 +504,9 @@ def test_a_given_optimizers_own_step_size_is_kept(tmp_path):
 class ByName(Partition):
     """Late parameters, and the others."""
 
-    def assign(self, names):
-        return {name: "late" if name.startswith("late") else "early" for name in names}
+    def places(self):
+        late, early = Group(glob="late*", optimizer={"lr": 0.03}), Group(kind="rest")
+        return {"late": Place(late, "late", required=False), "early": Place(early, "", required=False)}
 
 
 def appears_late():

@@ -30,8 +30,8 @@ def test_names_are_taken_once():
 def test_problems_name_key_value_and_what_is_valid():
     problems = registry.check("optimizer", {"name": "clipped_adam", "lr": -1, "clipnorm": 3})
     assert [str(problem) for problem in problems] == [
-        "optimizer.clipnorm = 3: no such key; did you mean clip_norm? "
-        "valid: betas, centered_variance, clip_norm, eps, lr, lrd, weight_decay",
+        "optimizer.clipnorm = 3: no such key; did you mean clip_norm or clip? "
+        "valid: betas, centered_variance, clip, clip_norm, eps, lr, lrd, weight_decay",
         "optimizer.lr = -1: must be a number > 0",
     ]
     assert "did you mean clipped_adam" in str(registry.check("optimizer", {"name": "clipped_adm"})[0])
@@ -44,6 +44,32 @@ def test_keys_that_conflict_are_a_problem_of_the_group():
         registry.build("optimizer", {"name": "sgd", "nesterov": True})
 
 
+def test_what_is_refused_says_why_and_what_instead():
+    [problem] = registry.check("optimizer", {"name": "lbfgs"})
+    for part in ("refused", "curvature", "noise", "frozen", "clipped_adam"):
+        assert part in str(problem)
+
+
+def test_nested_keys_and_components_are_checked_where_they_are():
+    problems = registry.check("optimizer", {"name": "adam", "clip": {"value": -1, "nrm": 2}})
+    assert [problem.key for problem in problems] == ["optimizer.clip.nrm", "optimizer.clip.value"]
+    parts = [{"name": "warmup", "steps": 0}, {"name": "cosin"}, 3, "exponential"]
+    problems = registry.check("scheduler", {"name": "product", "parts": parts})
+    assert [problem.key for problem in problems] == [
+        "scheduler.parts.0.steps",
+        "scheduler.parts.1.name",
+        "scheduler.parts.2",
+    ]
+
+
+def test_nested_components_describe_themselves_completely():
+    made = registry.build("scheduler", {"name": "product", "parts": ["exponential", {"name": "step", "every": 7}]})
+    node = registry.described("product", made)
+    assert [part["name"] for part in node["parts"]] == ["exponential", "step"]
+    assert node["parts"][1]["every"] == 7
+    assert registry.build("scheduler", node) == made
+
+
 def test_a_component_describes_itself_completely():
     rule = registry.build("optimizer", {"name": "adam", "lr": 1})
     node = registry.described("adam", rule)
@@ -54,6 +80,8 @@ def test_a_component_describes_itself_completely():
         "eps": 1e-8,
         "weight_decay": 0.0,
         "amsgrad": False,
+        "decoupled_weight_decay": False,
+        "clip": {"global_norm": None, "norm": None, "value": None},
     }
     assert registry.build("optimizer", node) == rule
     assert registry.name_of("optimizer", rule) == "adam"
@@ -63,13 +91,13 @@ def test_components_lists_every_group_option_key_and_default():
     text = catalogue.components()
     for row in registry.rows():
         assert f"  {row.name} - {row.meaning()}" in text
-        for spec in row.specs():
+        for _, spec in catalogue.flat_keys(row.specs()):
             assert spec.key.meaning in text
     for group in config.SELECTIONS:
         for name in config.options(group):
             assert f"  {name} - " in text
-    assert "clip_norm            10.0" in text
-    assert "betas                [0.9, 0.999]" in text
+    assert "clip_norm              10.0" in text
+    assert "betas                  [0.9, 0.999]" in text
 
 
 def test_help_lists_every_option():

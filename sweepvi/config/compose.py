@@ -137,7 +137,10 @@ def _resolved(composed: DictConfig, values: Mapping[str, Any], problems: list[Pr
     config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     with open_dict(config):
         for key, value in values.items():
-            OmegaConf.update(config, key, value, merge=False, force_add=True)
+            if (problem := _keyless(config, key, value)) is not None:
+                problems.append(problem)
+            else:
+                OmegaConf.update(config, key, value, merge=False, force_add=True)
         while True:
             try:
                 plain = OmegaConf.to_container(config, resolve=True)
@@ -149,6 +152,19 @@ def _resolved(composed: DictConfig, values: Mapping[str, Any], problems: list[Pr
                 if not key or OmegaConf.is_missing(config, key):
                     return {}
                 OmegaConf.update(config, key, "???", merge=False)
+
+
+def _keyless(config: DictConfig, key: str, value: Any) -> Problem | None:
+    """The problem of a key within what has no keys."""
+    from omegaconf import DictConfig, OmegaConf
+
+    path = key.split(".")
+    for end in range(2, len(path)):
+        parent = ".".join(path[:end])
+        node = OmegaConf.select(config, parent)
+        if node is not None and not isinstance(node, DictConfig):
+            return Problem.of(key, value, f"{parent} has no keys of its own")
+    return None
 
 
 def _stray_code(config: Mapping[str, Any], values: Mapping[str, Any]) -> list[Problem]:

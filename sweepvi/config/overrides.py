@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hydra.errors import HydraException
 
 from sweepvi.config.locate import CODE_KEYS, SELECTIONS, groups, options
 from sweepvi.errors import Problem, listed, unknown
+from sweepvi.refused import refusal
 
 
 def parsed(text: str) -> Override | None:
@@ -93,7 +95,7 @@ class Overrides:
         elif not isinstance(option, str):
             self._refuse(text, f"must name one option: {listed(known)}")
         elif option not in known:
-            self.problems.append(Problem.of(group, option, unknown(group, option, known)))
+            self.problems.append(Problem.of(group, option, refusal(group, option) or unknown(group, option, known)))
         else:
             self.selected[group] = option
             self.texts.append(f"{group}={option}")
@@ -102,8 +104,6 @@ class Overrides:
         group, _, name = key.partition(".")
         if name == "name":
             self._refuse(text, f"choose with {group}=option; valid: {listed(options(group, self._extra))}")
-        elif "." in name:
-            self._refuse(text, f"{group}.{name.partition('.')[0]} has no keys of its own")
         elif override.is_delete():
             self.deleted.append(text)
             self.texts.append(text)
@@ -165,7 +165,12 @@ def quoted(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{quoted(entry)}" for key, entry in value.items()) + "}"
-    if isinstance(value, list):
+        return "{" + ",".join(f"{_key(key)}:{quoted(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list | tuple):
         return "[" + ",".join(map(quoted, value)) + "]"
     return QuotedString(str(value), Quote.single).with_quotes()
+
+
+def _key(name: str) -> str:
+    """A key of a mapping in Hydra's grammar, which has no quotes there, but escapes."""
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", name)

@@ -44,6 +44,8 @@ class EagerEngine:
         self.problem = recipe.problem.to(dtype_of(settings), device_of(settings))
         self.programs = {"model": self.problem.model, "guide": recipe.guide.build(self.problem.model)}
         self.step_count = 0
+        self.last_rates: dict[str, float] = {}
+        """Each parameter group's effective step size at the last step, taken or failed."""
         self.at_boundary = True
         """Whether the state is that between two steps: false if an interrupt has cut an update in half."""
         self._elbo = recipe.estimator.build()
@@ -55,8 +57,7 @@ class EagerEngine:
         self._reach = {**self.programs, "args": self.problem.args, "kwargs": self.problem.kwargs}
         self._modules = reachable_modules(self._reach)
         self._random_after_failure = raw_random_state()
-        self.optimization = Optimization(recipe)
-        self.optimization.adopt()
+        self.optimization = Optimization(recipe, self._modules)
         # So that a step's draws do not depend on how many it took to get here.
         pyro.set_rng_seed(settings.seed)
 
@@ -73,10 +74,11 @@ class EagerEngine:
         except BaseException:
             self._random_after_failure = raw_random_state()
             before.restore()
+            self.last_rates = self.optimization.rates(self.step_count)
             raise
         self.optimization.adopt()
         self.at_boundary = False
-        self.optimization.step(self.step_count)
+        self.last_rates = self.optimization.step(self.step_count, loss)
         self.optimization.clear_gradients()
         self.step_count += 1
         self.at_boundary = True
@@ -87,10 +89,6 @@ class EagerEngine:
         set_raw_random_state(self._random_after_failure)
         self.step_count += 1
 
-    def rate(self) -> float:
-        """The first group's effective step size at the next update."""
-        return self.optimization.rate(self.step_count)
-
     def demand_finite_parameters(self) -> None:
         """Raise ``NonFiniteError`` if the last update has left a parameter that is not finite."""
         if not all_finite(list(self.optimization.live.values())):
@@ -98,7 +96,8 @@ class EagerEngine:
 
     def fitted(self) -> Fitted:
         """Model and guide with a copy of everything that they need to run as fitted."""
-        state = fitted_state(self._modules)
+        with self.optimization.evaluated():
+            state = fitted_state(self._modules)
         keep = [name for name in state.params if not name.startswith(BASELINE_STATE_PREFIX)]
         params, constraints = ({name: table[name] for name in keep} for table in (state.params, state.constraints))
         return Fitted(self._reach, FittedState(params, constraints, state.modules), dtype_of(self.recipe.settings))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -38,8 +39,8 @@ class Outcome:
     """Why the fit ended, when it did not finish."""
     losses: Tensor
     """Estimate of -ELBO at each step, float64; one more than ``steps`` if the last one diverged."""
-    rates: Tensor
-    """Effective step size of the first group at each step, float64."""
+    rates: dict[str, Tensor]
+    """Effective step size at each step, float64, by label of the parameter group."""
     skipped: list[int]
     """Steps left out, from 1."""
     log_weights: Tensor
@@ -62,24 +63,33 @@ class _Ledger:
     """What is recorded a step."""
 
     losses: list[float] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
+    rates: dict[str, list[float]] = field(default_factory=dict)
     skipped: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
     def into(self, snapshot: Snapshot) -> Snapshot:
-        snapshot.put("ledger", self.tensors(), {"skipped": self.skipped, "seconds": self.seconds})
+        rates = {f"rates/{label}": _tensor(values) for label, values in self.rates.items()}
+        meta = {"skipped": self.skipped, "seconds": self.seconds}
+        snapshot.put("ledger", {"losses": _tensor(self.losses), **rates}, meta)
         return snapshot
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {
-            "losses": torch.tensor(self.losses, dtype=torch.float64),
-            "rates": torch.tensor(self.rates, dtype=torch.float64),
-        }
+    def add(self, loss: float, rates: Mapping[str, float]) -> None:
+        """Record a step; a group of parameters that appears late has had no step size before."""
+        for label in rates:
+            self.rates.setdefault(label, [math.nan] * len(self.losses))
+        for label, values in self.rates.items():
+            values.append(rates.get(label, math.nan))
+        self.losses.append(loss)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> _Ledger:
         tensors, meta = snapshot.get("ledger")
-        return cls(tensors["losses"].tolist(), tensors["rates"].tolist(), meta["skipped"], meta["seconds"])
+        rates = {k.removeprefix("rates/"): v.tolist() for k, v in tensors.items() if k.startswith("rates/")}
+        return cls(tensors["losses"].tolist(), rates, meta["skipped"], meta["seconds"])
+
+
+def _tensor(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def fit(
@@ -172,11 +182,10 @@ def _run(
 
 
 def _take_step(engine: EagerEngine, ledger: _Ledger, may_skip: bool) -> None:
-    ledger.rates.append(engine.rate())
     try:
-        ledger.losses.append(engine.step())
+        ledger.add(engine.step(), engine.last_rates)
     except NonFiniteError as error:
-        ledger.losses.append(error.loss)
+        ledger.add(error.loss, engine.last_rates)
         last = ledger.skipped[-SKIPS_IN_A_ROW:]
         too_many = len(last) == SKIPS_IN_A_ROW and last[0] == engine.step_count + 1 - SKIPS_IN_A_ROW
         if not may_skip or too_many:
@@ -187,7 +196,8 @@ def _take_step(engine: EagerEngine, ledger: _Ledger, may_skip: bool) -> None:
 
 def _whole_steps(ledger: _Ledger, steps: int) -> _Ledger:
     """The ledger without the row of a step that diverged: a continuation takes that step anew."""
-    return _Ledger(ledger.losses[:steps], ledger.rates[:steps], ledger.skipped, ledger.seconds)
+    rates = {label: values[:steps] for label, values in ledger.rates.items()}
+    return _Ledger(ledger.losses[:steps], rates, ledger.skipped, ledger.seconds)
 
 
 class _Clock:
@@ -214,14 +224,15 @@ def _outcome(engine: EagerEngine, ledger: _Ledger, status: Status, message: str)
         problem=engine.problem,
         fitted=engine.fitted(),
         snapshot=_whole_steps(ledger, engine.step_count).into(engine.snapshot()),
-        losses=ledger.tensors()["losses"],
-        rates=ledger.tensors()["rates"],
+        losses=_tensor(ledger.losses),
+        rates={label: _tensor(values) for label, values in ledger.rates.items()},
     )
 
 
 def _score(outcome: Outcome, engine: EagerEngine, observer: Observer, interrupt: Interrupt) -> None:
     draws = engine.recipe.settings.score_draws
-    outcome.log_weights = log_weights(engine.programs, engine.problem, draws, interrupt, observer.scoring)
-    outcome.minibatches = minibatches(engine.programs, engine.problem)
+    with engine.optimization.evaluated():
+        outcome.log_weights = log_weights(engine.programs, engine.problem, draws, interrupt, observer.scoring)
+        outcome.minibatches = minibatches(engine.programs, engine.problem)
     if len(outcome.log_weights) < draws:
         outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"

@@ -1,39 +1,42 @@
-"""The parameters of a fit and the one optimizer over them."""
+"""The parameters of a fit, and the optimizers of their groups."""
 
 from __future__ import annotations
 
-import inspect
-import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sweepvi.errors import ConfigError, Problem
+from sweepvi.engine.group_optimizer import GroupOptimizer
+from sweepvi.errors import CheckpointError, Problem, listed, raise_if
 from sweepvi.estimators.trace_graph import BASELINE_STATE_PREFIX
-from sweepvi.loading import described
 from sweepvi.optim import Rule, RuleOptimizer
-from sweepvi.optim.torch_face import optimizer_from
-from sweepvi.private import unconstrained_params
-from sweepvi.recipe import OptimizerFactory, Recipe
+from sweepvi.optim.snapshot import demand_fit, load_slots, snapshot
+from sweepvi.partition.kinds import kind_of, network_weights
+from sweepvi.private import constraint_of, unconstrained_params
+from sweepvi.recipe import Recipe
 
 
 class Optimization:
-    """Follows Pyro's parameter store: every parameter in it is optimized, from when it appears.
+    """Follows Pyro's parameter store: every parameter in it is optimized, from when it appears, unless it is frozen.
 
     Running averages that an estimator keeps in the store are not parameters.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, modules: Mapping[str, nn.Module]) -> None:
         self.recipe = recipe
         self.live: dict[str, Tensor] = {}
         """Unconstrained parameters by name: the store's own tensors."""
+        self._modules = modules
         self._seen: dict[str, Tensor] = {}
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._group_of: dict[str, int] = {}
-        self._bases: list[float] = []
+        self._label_of: dict[str, str] = {}
+        self._groups: dict[str, GroupOptimizer] = {}
         self._waiting: dict[str, dict[str, Any]] = {}
         self._waiting_groups: dict[str, dict[str, Any]] = {}
+        self.adopt()
+        self._demand_that_settings_fit()
 
     def adopt(self) -> None:
         """Take in parameters that are new, or whose tensor the model has replaced."""
@@ -48,10 +51,10 @@ class Optimization:
             if name.startswith(BASELINE_STATE_PREFIX) or id(tensor) in known:
                 continue
             known.add(id(tensor))
-            if name in self.live and isinstance(self._optimizer, RuleOptimizer):
-                self._optimizer.rebind(self.live[name], tensor)
-            else:
+            if name not in self.live:
                 fresh[name] = tensor
+            elif group := self._groups.get(self._label_of[name]):
+                group.replace(name, tensor)
             self.live[name] = tensor
         if fresh:
             self._add(fresh)
@@ -62,106 +65,121 @@ class Optimization:
         for param in self.live.values():
             param.grad = None
 
-    def step(self, done: int) -> None:
-        """Update the parameters, after ``done`` steps."""
-        for group, rate in zip(self.optimizer.param_groups, self._rates(done), strict=True):
-            if "lr" in group:
-                group["lr"] = rate
-            if isinstance(self.optimizer, RuleOptimizer):
-                # Steps left out count: schedules and the rule's own decay run by one clock.
-                group["clock"] = done
-        self.optimizer.step()
+    def step(self, done: int, loss: float) -> dict[str, float]:
+        """Update the parameters, after ``done`` steps; ``loss`` is that of this one. Returns the rates."""
+        norm = self._total_norm()
+        rates = {label: group.step(done, norm) for label, group in self._groups.items()}
+        for group in self._groups.values():
+            group.observe(done, loss)
+        return rates
 
-    def rate(self, done: int) -> float:
-        """The first group's effective step size after ``done`` steps; NaN if its optimizer has none."""
-        rule, rate = self.recipe.optimizer, self._rates(done)[0]
-        return rate * float(rule.decay(rule.hyper(), done + 1)) if isinstance(rule, Rule) else rate
+    def rates(self, done: int) -> dict[str, float]:
+        """Each group's effective step size after ``done`` steps; NaN where its optimizer has none."""
+        return {label: group.rate(done) for label, group in self._groups.items()}
 
-    def _rates(self, done: int) -> list[float]:
-        """Each group's step size: the configured one times the schedule's factor.
-
-        An optimizer that was given may change its own step size; there, the schedule's change of factor is applied.
-        """
-        factor = self.recipe.scheduler.factor
-        if isinstance(self.recipe.optimizer, Rule):
-            return [base * float(factor(done)) for base in self._bases]
-        change = float(factor(done)) / (float(factor(done - 1)) if done else 1.0)
-        return [float(group.get("lr", math.nan)) * change for group in self.optimizer.param_groups]
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer; it exists when there are parameters."""
-        assert self._optimizer is not None
-        return self._optimizer
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """Inside, parameters are the optimizers' results, which for those that average are averages."""
+        with ExitStack() as stack:
+            for group in self._groups.values():
+                if isinstance(group.optimizer, RuleOptimizer):
+                    stack.enter_context(group.optimizer.evaluated())
+            yield
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Slots as ``slot/parameter`` → tensor, and what of the state is no tensor."""
-        slots = self._waiting | {name: self.optimizer.state.get(param, {}) for name, param in self.live.items()}
+        """Tensors as ``slot/parameter``, schedules' as ``schedule/label``; and what of the state is no tensor."""
+        slots = dict(self._waiting)
+        for group in self._groups.values():
+            slots |= snapshot(group.optimizer, group.params).slots
         entries = {f"{slot}/{name}": value for name, values in slots.items() for slot, value in values.items()}
         tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
         scalars = {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
-        groups = {label: self.optimizer.param_groups[index] for label, index in self._group_of.items()}
-        plain = {label: _plain(group) for label, group in groups.items()}
-        return tensors, {"state": scalars, "groups": self._waiting_groups | plain}
+        schedules = {
+            f"{label}/{name}": value
+            for label, group in self._groups.items()
+            for name, value in group.schedule_state.items()
+        }
+        meta = {
+            "scalars": scalars,
+            "shapes": {name: list(param.shape) for name, param in self.live.items()},
+            "labels": self._label_of,
+            "groups": self._waiting_groups | {label: group.state() for label, group in self._groups.items()},
+            "schedules": list(schedules),
+        }
+        return tensors | {f"schedule/{key}": value for key, value in schedules.items()}, meta
 
-    def load_state(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Load what :meth:`state` returned; what belongs to parameters that do not exist yet waits for them."""
-        for key, value in {**tensors, **meta["state"]}.items():
+    def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Load what :meth:`state` returned; what belongs to parameters that do not exist yet waits for them.
+
+        Raises ``CheckpointError`` if parameters that exist are not in it, or have another shape or group there.
+        """
+        shapes = {name: tuple(param.shape) for name, param in self.live.items()}
+        demand_fit({name: tuple(meta["shapes"][name]) for name in meta["shapes"].keys() & shapes.keys()}, shapes)
+        moved = [name for name, label in self._label_of.items() if meta["labels"][name] != label]
+        if moved:
+            raise CheckpointError(f"parameters in another group than in the checkpoint: {listed(moved)}")
+        for key, value in {**tensors, **meta["scalars"]}.items():
             slot, _, name = key.partition("/")
-            self._waiting.setdefault(name, {})[slot] = value
-        self._waiting_groups = dict(meta["groups"])
+            if slot == "schedule":
+                label, _, entry = name.partition("/")
+                self._waiting_groups.setdefault(label, {}).setdefault("schedule", {})[entry] = value
+            else:
+                self._waiting.setdefault(name, {})[slot] = value
+        for label, state in meta["groups"].items():
+            self._waiting_groups.setdefault(label, {}).update(state)
+        for name, param in self.live.items():
+            if group := self._groups.get(self._label_of[name]):
+                load_slots(group.optimizer, param, {})
         self._take_waiting()
 
     def _take_waiting(self) -> None:
         for name in self._waiting.keys() & self.live.keys():
-            param = self.live[name]
-            for slot, value in self._waiting.pop(name).items():
-                shaped = isinstance(value, Tensor) and value.shape == param.shape
-                self.optimizer.state[param][slot] = value.to(param.device) if shaped else value
-        if isinstance(self.recipe.optimizer, Rule):
-            return
-        for label in self._waiting_groups.keys() & self._group_of.keys():
-            self.optimizer.param_groups[self._group_of[label]].update(self._waiting_groups.pop(label))
+            load_slots(self._groups[self._label_of[name]].optimizer, self.live[name], self._waiting.pop(name))
+        for label in self._waiting_groups.keys() & self._groups.keys():
+            state = self._waiting_groups.pop(label)
+            self._groups[label].schedule_state = state.pop("schedule", self._groups[label].schedule_state)
+            self._groups[label].load_state(state)
 
-    def _add(self, fresh: dict[str, Tensor]) -> None:
-        groups: dict[str, list[Tensor]] = {}
-        for name, label in self.recipe.partition.assign(fresh).items():
-            groups.setdefault(label, []).append(fresh[name])
-        for label, tensors in groups.items():
-            if label in self._group_of:
-                self.optimizer.param_groups[self._group_of[label]]["params"].extend(tensors)
+    def _add(self, fresh: Mapping[str, Tensor]) -> None:
+        by_label: dict[str, dict[str, Tensor]] = {}
+        for name, label in self.recipe.partition.assign(self._kinds(fresh)).items():
+            self._label_of[name] = label
+            by_label.setdefault(label, {})[name] = fresh[name]
+        for label, settings in self.recipe.groups.items():
+            params = by_label.get(label)
+            if params is None or settings.frozen:
+                continue
+            if label in self._groups:
+                self._groups[label].extend(params)
             else:
-                self._group_of[label] = len(self._group_of)
-                self._add_group(tensors)
+                self._groups[label] = GroupOptimizer(settings, params)
 
-    def _add_group(self, tensors: list[Tensor]) -> None:
-        group = {"params": tensors}
-        if self._optimizer is not None:
-            self._optimizer.add_param_group(group)
-        elif isinstance(self.recipe.optimizer, Rule):
-            self._optimizer = optimizer_from(self.recipe.optimizer, [group])
-        else:
-            self._optimizer = _given(self.recipe.optimizer, group)
-        self._bases.append(float(self._optimizer.param_groups[-1].get("lr", math.nan)))
+    def _kinds(self, params: Mapping[str, Tensor]) -> dict[str, Any]:
+        weights = network_weights(self._modules.values())
+        return {name: kind_of(name, constraint_of(name), id(param) in weights) for name, param in params.items()}
 
+    def _demand_that_settings_fit(self) -> None:
+        """Raise ``ConfigError`` for groups without parameters, and for settings that name parameters there are not."""
+        self.recipe.partition.demand_filled(self._label_of, self._kinds(self.live))
+        shapes = {name: param.shape for name, param in self.live.items()}
+        rules = {"optimizer": self.recipe.optimizer} | {
+            f"partition.{place.key}.optimizer": self.recipe.groups[label].optimizer
+            for label, place in self.recipe.partition.places().items()
+            if place.group.optimizer
+        }
+        misfits = [
+            Problem(f"{where}.{key}", message)
+            for where, rule in rules.items()
+            if isinstance(rule, Rule)
+            for key, message in rule.misfits(shapes).items()
+        ]
+        raise_if(misfits)
 
-def _plain(group: dict[str, Any]) -> dict[str, Any]:
-    """What of a parameter group is plain data: its hyperparameters, and numbers that the optimizer keeps there."""
-    return {key: value for key, value in group.items() if isinstance(value, bool | int | float | str)}
-
-
-def _given(factory: OptimizerFactory, group: dict[str, Any]) -> torch.optim.Optimizer:
-    """The optimizer that a function of the user's makes; ``ConfigError`` if it makes none that can be stepped."""
-    try:
-        optimizer = factory([group])
-    except Exception as error:
-        raise ConfigError([Problem("optimizer", f"making it fails: {described(error)}")]) from error
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise ConfigError(
-            [Problem("optimizer", f"must make a torch.optim.Optimizer, made a {type(optimizer).__name__}")]
-        )
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        reason = "it evaluates the loss several times a step, and compares values that differ by noise alone"
-        raise ConfigError([Problem("optimizer", f"{type(optimizer).__name__} is refused: {reason}; try adam")])
-    return optimizer
+    def _total_norm(self) -> Tensor | None:
+        """Norm of the gradients of all groups under one bound on it, shape [1]; None if there are not several."""
+        sharing = [group for group in self._groups.values() if group.clips_global_norm]
+        if len(sharing) < 2:
+            return None
+        grads = [param.grad for group in sharing for param in group.params.values() if param.grad is not None]
+        norms = [torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in grads]
+        return torch.linalg.vector_norm(torch.stack(norms)).reshape(1) if norms else None

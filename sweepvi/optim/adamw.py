@@ -11,22 +11,21 @@ from typing import Annotated
 from torch import Tensor
 
 from sweepvi.keys import Key
-from sweepvi.optim.adam import AdamRule
-from sweepvi.optim.rule import Hyper, Slots, Step
+from sweepvi.optim.adam import AdamBase
+from sweepvi.optim.rule import Hyper, Slots
 from sweepvi.optim.torch_face import RuleOptimizer
 
 
 @dataclass(frozen=True)
-class AdamWRule(AdamRule):
+class AdamWRule(AdamBase):
     """AdamW, as in torch: Adam whose weight decay bypasses the averages."""
 
     weight_decay: Annotated[float, Key("share of the parameter taken off a step, times lr", ge=0)] = 1e-2
 
-    def update(self, grad: Tensor, param: Tensor, slots: Slots, hyper: Hyper, step: Step) -> tuple[Tensor, Slots]:
+    def update(self, grad: Tensor, param: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
         """See :meth:`Rule.update`."""
-        delta, slots = self.adam_update(grad, slots, hyper, step)
-        return delta - hyper["lr"] * hyper["weight_decay"] * param, slots
+        return self.decoupled_update(grad, param, slots, hyper)
 
 
-class AdamW(RuleOptimizer, rule=AdamWRule):
+class AdamW(RuleOptimizer, rule=AdamWRule, lr=1e-3):
     """:class:`AdamWRule` as a ``torch.optim.Optimizer``."""

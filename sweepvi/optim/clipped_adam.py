@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar
 from torch import Tensor
 
 from sweepvi.keys import Key
+from sweepvi.optim.arithmetic import absent, average, average_square, clamped, penalized, shifted, times
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.torch_face import RuleOptimizer
 
@@ -47,19 +48,27 @@ class ClippedAdamRule(Rule):
         """``lrd`` to the power of the step."""
         return hyper["lrd"] ** clock
 
-    def update(self, grad: Tensor, param: Tensor, slots: Slots, hyper: Hyper, step: Step) -> tuple[Tensor, Slots]:
+    def scalars(self, hyper: Hyper, step: Step) -> dict[str, Any]:
+        """The step size with both corrections for bias."""
+        beta1, beta2 = hyper["betas"]
+        return {"size": hyper["lr"] * (1 - beta2**step) ** 0.5 / (1 - beta1**step)}
+
+    def reads_param(self, hyper: Hyper) -> bool:
+        """Only weight decay does."""
+        return not absent(hyper["weight_decay"])
+
+    def update(self, grad: Tensor, param: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
         """See :meth:`Rule.update` and the equations above."""
         beta1, beta2 = hyper["betas"]
-        grad = grad.clamp(-hyper["clip_norm"], hyper["clip_norm"]) + hyper["weight_decay"] * param
-        exp_avg = beta1 * slots["exp_avg"] + (1 - beta1) * grad
+        grad = penalized(clamped(grad, hyper["clip_norm"]), param, hyper["weight_decay"])
+        exp_avg = average(slots["exp_avg"], grad, beta1)
         deviation = grad - exp_avg if self.centered_variance else grad
-        exp_avg_sq = beta2 * slots["exp_avg_sq"] + (1 - beta2) * deviation * deviation
-        size = hyper["lr"] * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
-        return -size * exp_avg / (exp_avg_sq.sqrt() + hyper["eps"]), {
+        exp_avg_sq = average_square(slots["exp_avg_sq"], deviation, beta2)
+        return times(exp_avg, -hyper["size"]) / shifted(exp_avg_sq.sqrt(), hyper["eps"]), {
             "exp_avg": exp_avg,
             "exp_avg_sq": exp_avg_sq,
         }
 
 
-class ClippedAdam(RuleOptimizer, rule=ClippedAdamRule):
+class ClippedAdam(RuleOptimizer, rule=ClippedAdamRule, lr=1e-3):
     """:class:`ClippedAdamRule` as a ``torch.optim.Optimizer``."""

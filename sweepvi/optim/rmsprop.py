@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar
 from torch import Tensor
 
 from sweepvi.keys import Key
-from sweepvi.optim.rule import Hyper, Rule, Slots, Step
+from sweepvi.optim.arithmetic import absent, average_square, mixed, penalized, plus_product, shifted, times
+from sweepvi.optim.rule import Hyper, Rule, Slots
 from sweepvi.optim.torch_face import RuleOptimizer
 
 
@@ -30,16 +31,28 @@ class RMSpropRule(Rule):
     momentum: Annotated[float, Key("share of the last update kept", ge=0, lt=1)] = 0.0
     centered: Annotated[bool, Key("take the squared average of the gradient off")] = False
 
-    def update(self, grad: Tensor, param: Tensor, slots: Slots, hyper: Hyper, step: Step) -> tuple[Tensor, Slots]:
+    def slot_names(self) -> tuple[str, ...]:
+        """The average square, and what centering and momentum need."""
+        wanted = {"grad_avg": self.centered, "momentum_buffer": self.momentum > 0}
+        return tuple(name for name in self.slots if wanted.get(name, True))
+
+    def reads_param(self, hyper: Hyper) -> bool:
+        """Only weight decay does."""
+        return not absent(hyper["weight_decay"])
+
+    def update(self, grad: Tensor, param: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
         """See :meth:`Rule.update`."""
-        alpha = hyper["alpha"]
-        grad = grad + hyper["weight_decay"] * param
-        square_avg = alpha * slots["square_avg"] + (1 - alpha) * grad * grad
-        grad_avg = alpha * slots["grad_avg"] + (1 - alpha) * grad
-        variance = square_avg - grad_avg * grad_avg if self.centered else square_avg
-        momentum = hyper["momentum"] * slots["momentum_buffer"] + grad / (variance.sqrt() + hyper["eps"])
-        new = {"square_avg": square_avg, "grad_avg": grad_avg, "momentum_buffer": momentum}
-        return -hyper["lr"] * momentum, new
+        grad = penalized(grad, param, hyper["weight_decay"])
+        new = {"square_avg": average_square(slots["square_avg"], grad, hyper["alpha"])}
+        variance = new["square_avg"]
+        if self.centered:
+            new["grad_avg"] = mixed(slots["grad_avg"], grad, 1 - hyper["alpha"])
+            variance = plus_product(variance, new["grad_avg"], new["grad_avg"], -1.0)
+        size = shifted(variance.sqrt(), hyper["eps"])
+        if "momentum_buffer" not in slots:
+            return times(grad, -hyper["lr"]) / size, new
+        new["momentum_buffer"] = times(slots["momentum_buffer"], hyper["momentum"]) + grad / size
+        return times(new["momentum_buffer"], -hyper["lr"]), new
 
 
 class RMSprop(RuleOptimizer, rule=RMSpropRule):

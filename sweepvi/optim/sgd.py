@@ -8,12 +8,12 @@ first gradient enters the momentum undamped.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from sweepvi.keys import Key
+from sweepvi.optim.arithmetic import absent, choose, penalized, plus, times
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.torch_face import RuleOptimizer
 
@@ -36,16 +36,27 @@ class SGDRule(Rule):
             return {"nesterov": "needs momentum > 0 and dampening = 0"}
         return {}
 
-    def update(self, grad: Tensor, param: Tensor, slots: Slots, hyper: Hyper, step: Step) -> tuple[Tensor, Slots]:
+    def slot_names(self) -> tuple[str, ...]:
+        """The momentum, if there is any."""
+        return self.slots if self.momentum else ()
+
+    def scalars(self, hyper: Hyper, step: Step) -> dict[str, Any]:
+        """The share of the gradient that enters the momentum: all of the first."""
+        return {"entering": choose(step == 1, 1.0, 1 - hyper["dampening"])}
+
+    def reads_param(self, hyper: Hyper) -> bool:
+        """Only weight decay does."""
+        return not absent(hyper["weight_decay"])
+
+    def update(self, grad: Tensor, param: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
         """See :meth:`Rule.update`."""
-        grad = grad + hyper["weight_decay"] * param
-        fresh = torch.as_tensor(step == 1, device=grad.device)
-        dampening = hyper["dampening"] * (hyper["momentum"] != 0)
-        entering = torch.where(fresh, grad, (1 - dampening) * grad)
-        momentum = hyper["momentum"] * slots["momentum_buffer"] + entering
-        direction = grad + hyper["momentum"] * momentum if self.nesterov else momentum
-        return -hyper["lr"] * direction, {"momentum_buffer": momentum}
+        grad = penalized(grad, param, hyper["weight_decay"])
+        if not slots:
+            return times(grad, -hyper["lr"]), {}
+        momentum = plus(times(slots["momentum_buffer"], hyper["momentum"]), grad, hyper["entering"])
+        direction = plus(grad, momentum, hyper["momentum"]) if self.nesterov else momentum
+        return times(direction, -hyper["lr"]), {"momentum_buffer": momentum}
 
 
-class SGD(RuleOptimizer, rule=SGDRule):
+class SGD(RuleOptimizer, rule=SGDRule, lr=1e-3):
     """:class:`SGDRule` as a ``torch.optim.Optimizer``."""

@@ -1,14 +1,12 @@
-"""Exponential decay: semantics of ``torch.optim.lr_scheduler.ExponentialLR``, stepped once an update."""
+"""Exponential decay: semantics of ``torch.optim.lr_scheduler.ExponentialLR``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from torch import Tensor
-
 from sweepvi.keys import Key
-from sweepvi.schedule.schedule import Schedule
+from sweepvi.schedule.schedule import Schedule, State, Time
 
 
 @dataclass(frozen=True)
@@ -17,6 +15,6 @@ class Exponential(Schedule):
 
     gamma: Annotated[float, Key("factor on the step size, once a step", gt=0, le=1)] = 0.999
 
-    def factor(self, step: int | Tensor) -> Any:
-        """``gamma ** step``."""
-        return self.gamma**step
+    def at(self, time: Time, state: State) -> Any:
+        """``gamma ** time``."""
+        return self.gamma**time

@@ -1,0 +1,131 @@
+"""Rules applied in place: whole, in blocks that stay in cache, or compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sweepvi.optim.rule import Hyper, Rule, Slots
+
+BLOCK = 1 << 16
+"""Elements that an elementwise rule updates at a time on a CPU: what it computes in between then stays in cache."""
+
+
+class Advance(Protocol):
+    """Changes ``slots``, and ``value`` by the update; or leaves ``value`` and writes the change ``into`` a tensor."""
+
+    def __call__(
+        self,
+        rule: Rule,
+        grad: Tensor,
+        value: Tensor,
+        slots: Slots,
+        hyper: Hyper,
+        into: Tensor | None = None,
+        stacked: bool = False,
+    ) -> None:
+        """See :func:`advance`."""
+
+
+def advance(
+    rule: Rule,
+    grad: Tensor,
+    value: Tensor,
+    slots: Slots,
+    hyper: Hyper,
+    into: Tensor | None = None,
+    stacked: bool = False,
+) -> None:
+    """Apply a rule in place.
+
+    Args:
+        rule: the rule.
+        grad: gradient, as the rule's scope wants it; ``[n, …]`` for n parameters if ``stacked``.
+        value: the parameter.
+        slots: its slots.
+        hyper: hyperparameters, scalars and other inputs.
+        into: where to write the change, shaped like ``grad``, which it may be; None adds it to ``value``.
+        stacked: whether there is a leading dimension of parameters.
+
+    """
+    size = grad.numel()
+    if rule.scope != "element" or size <= BLOCK or grad.device.type != "cpu":
+        _apply(rule, grad, value, slots, hyper, into, stacked)
+        return
+    for start in range(0, size, BLOCK):
+        part = slice(start, start + BLOCK)
+        there = {name: x[part] if isinstance(x, Tensor) and x.numel() == size else x for name, x in hyper.items()}
+        block = {name: slot[part] for name, slot in slots.items()}
+        _apply(rule, grad[part], value[part], block, there, None if into is None else into[part], stacked)
+
+
+def compiled() -> Advance:
+    """:func:`advance` compiled by ``torch.compile``: one pass over memory, whatever the rule."""
+    # torch's first compilation turns the validation of distributions off, for the whole process.
+    validates = torch.distributions.Distribution._validate_args
+    run = torch.compile(_apply, dynamic=False)
+    torch.distributions.Distribution.set_default_validate_args(validates)
+
+    def advance_compiled(
+        rule: Rule,
+        grad: Tensor,
+        value: Tensor,
+        slots: Slots,
+        hyper: Hyper,
+        into: Tensor | None = None,
+        stacked: bool = False,
+    ) -> None:
+        # As tensors, numbers that change from step to step are inputs; else each would be compiled anew.
+        numbers = {name: _as_tensors(value) for name, value in hyper.items() if name not in _NOT_THE_RULES}
+        run(rule, grad, value, slots, numbers, into, stacked)
+
+    return advance_compiled
+
+
+_NOT_THE_RULES = ("params", "param_names", "clock", "clip", "maximize")
+
+
+def _as_tensors(value: Any) -> Any:
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, tuple | list):
+        return tuple(map(_as_tensors, value))
+    return torch.tensor(float(value), dtype=torch.float64) if isinstance(value, int | float) else value
+
+
+def _apply(
+    rule: Rule,
+    grad: Tensor,
+    value: Tensor,
+    slots: Slots,
+    hyper: Mapping[str, Any],
+    into: Tensor | None,
+    stacked: bool,
+) -> None:
+    if stacked and rule.scope == "parameter":
+        delta, new = update_stacked(rule, grad, value, slots, hyper)
+    else:
+        delta, new = rule.update(grad, value, slots, hyper)
+    if into is None:
+        value.add_(delta)
+    else:
+        into.copy_(delta)
+    for name, slot in new.items():
+        slots[name].copy_(slot)
+
+
+def update_stacked(rule: Rule, grad: Tensor, value: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
+    """:meth:`Rule.update` for every entry of the leading dimension of ``grad``, ``value`` and ``slots``.
+
+    Other inputs in ``hyper`` of the gradient's shape have it too; numbers and tensors without dimensions are common.
+    """
+    own = {name: x for name, x in hyper.items() if isinstance(x, Tensor) and x.dim() and x.shape[0] == len(grad)}
+    common = {name: x for name, x in hyper.items() if name not in own}
+
+    def one(grad: Tensor, value: Tensor, slots: Slots, own: Slots) -> tuple[Tensor, Slots]:
+        return rule.update(grad, value, slots, {**common, **own})
+
+    return torch.vmap(one)(grad, value, slots, own)
