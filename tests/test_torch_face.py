@@ -11,6 +11,8 @@ import torch
 from optimizer_references import F32, F64, FIRST, close, parameters, rows_with, run, stream
 
 from sweepvi import optim
+from sweepvi.optim import torch_face
+from sweepvi.optim.clip import clipped
 from sweepvi.optim.torch_face import optimizer_from
 
 every_optimizer = pytest.mark.parametrize("row", FIRST, ids=str)
@@ -56,6 +58,8 @@ def test_a_norm_too_large_for_float32_is_clipped_all_the_same():
         sizes = [float((old - new.detach()).norm()) for old, new in zip(before, params, strict=True)]
         total = sum(size**2 for size in sizes) ** 0.5 if kind == "global_norm" else sizes
         assert total == pytest.approx(1.0 if kind == "global_norm" else [1.0, 1.0], rel=1e-5)
+        lanes = clipped(torch.full((2, 3), 1e30), {kind: torch.tensor([[1.0], [2.0]], dtype=F64)}, [3])
+        torch.testing.assert_close(lanes.norm(dim=1), torch.tensor([1.0, 2.0]))
 
 
 @every_optimizer
@@ -179,6 +183,15 @@ def test_works_under_a_torch_scheduler_with_groups():
     run(optimizer, [one, two], [[torch.ones(2)] * 2] * 2, scheduler.step)
     torch.testing.assert_close(one, torch.full((2,), -0.11))
     torch.testing.assert_close(two, torch.full((2,), -0.55))
+
+
+def test_a_copy_of_a_compiled_optimizer_is_compiled(monkeypatch):
+    made = []
+    monkeypatch.setattr(torch_face, "compiled", lambda: made.append(1) or torch_face.advance)
+    optimizer = optim.Adam(parameters(F32), compile=True)
+    copy.deepcopy(optimizer)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert len(made) >= 3
 
 
 def test_compiled_equals_uncompiled():

@@ -152,7 +152,7 @@ def _complete(rule: Rule, param: Tensor, state: State, hyper: Mapping[str, Any])
             slot = slot.view(real([param])[0].shape)
         old = state.get(name)
         if isinstance(old, Tensor) and old.is_complex():
-            old = torch.view_as_real(old)
+            old = state[name] = torch.view_as_real(old)
         if old is None:
             state[name] = slot
         elif not isinstance(old, Tensor) or old.shape != slot.shape:

@@ -213,7 +213,6 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Put together what can be updated as one: same rule, type, device and number of updates so far."""
         group, alike = self.param_groups[index], []
         names = dict(zip(map(id, group["params"]), group.get("param_names", ()), strict=False))
-        self._refuse_sparse(active)
         for param in active:
             rule = self._rules[index].for_parameter(names.get(id(param), ""), param)
             key = _alike(rule, param, self.state[param])

@@ -32,41 +32,56 @@ Fits: TypeAlias = dict[tuple[str, str], dict[str, list[Score]]]
 
 
 def tables(scores: list[Score]) -> str:
-    """For each guide and budget, gaps to the best ELBO, and the bias of means."""
+    """How many posteriors each method fits at each budget; then, by guide, gaps to the best ELBO and bias of means."""
+    best: dict[str, float] = defaultdict(lambda: -math.inf)
+    start: dict[str, list[float]] = defaultdict(list)
+    fits: dict[int, Fits] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for score in scores:
+        case = f"{score.posterior}, {score.guide}"
+        if math.isfinite(score.elbo):
+            best[case] = max(best[case], score.elbo)
+        if score.contender == "start":
+            start[case].append(score.elbo)
+        else:
+            fits[score.steps][score.contender, score.result][case].append(score)
     parts = []
-    for guide in dict.fromkeys(score.guide for score in scores):
-        own = [score for score in scores if score.guide == guide]
-        best: dict[str, float] = defaultdict(lambda: -math.inf)
-        start: dict[str, list[float]] = defaultdict(list)
-        for score in own:
-            if math.isfinite(score.elbo):
-                best[score.posterior] = max(best[score.posterior], score.elbo)
-            if score.contender == "start":
-                start[score.posterior].append(score.elbo)
-        for steps in sorted({score.steps for score in own} - {0}):
-            fits: Fits = defaultdict(lambda: defaultdict(list))
-            for score in own:
-                if score.steps == steps:
-                    fits[score.contender, score.result][score.posterior].append(score)
-            parts.append(f"### {guide}, {steps:,} steps\n\n{_table(fits, best, start)}")
+    for steps in sorted(fits):
+        rows = _rows(fits[steps], best)
+        parts.append(f"### {steps:,} steps\n\n{_counts(rows, best, start)}")
+        for guide in dict.fromkeys(score.guide for score in scores):
+            parts.append(f"#### {steps:,} steps, {guide}\n\n{_gaps(rows, best, guide)}")
     return "\n\n".join(parts)
 
 
-def _table(fits: Fits, best: dict[str, float], start: dict[str, list[float]]) -> str:
-    posteriors = list(best)
-    lines = [f"| method | {' | '.join(posteriors)} | worse than start |", f"|---|{'--:|' * (len(posteriors) + 1)}"]
-    rows = [(*fit, fits[fit]) for fit in fits if not fit[0].startswith("ClippedAdam") or "lr=0.02" in fit[0]]
+def _rows(fits: Fits, best: dict[str, float]) -> dict[str, dict[str, list[Score]]]:
+    """Methods to show; of the grid, the default, and for each posterior by itself the best of all."""
+    shown = [fit for fit in fits if not fit[0].startswith("ClippedAdam") or fit[0].endswith("lr=0.02")]
+    rows = {f"{name}, {result}": fits[name, result] for name, result in shown}
     for result in ("last", "decayed"):
-        grid = [name for name, other in fits if name.startswith("ClippedAdam") and other == result]
-        tuned = {
-            posterior: min((fits[name, result][posterior] for name in grid), key=lambda own: _gap(own, best[posterior]))
-            for posterior in posteriors
+        grid = [fit for fit in fits if fit[0].startswith("ClippedAdam") and fit[1] == result]
+        rows[f"ClippedAdam, best of grid, {result}"] = {
+            case: min((fits[fit][case] for fit in grid), key=lambda own: _gap(own, top)) for case, top in best.items()
         }
-        rows.append(("ClippedAdam, best lr of grid", result, tuned))
-    for name, result, own in rows:
-        cells = [f"{_brief(_gap(own[p], best[p]))} ({_brief(_bias(own[p]))})" for p in posteriors]
-        lost = sum(not score.elbo >= min(start[p]) for p in posteriors for score in own[p])
-        lines.append(f"| {name}, {result} | {' | '.join(cells)} | {lost} of {sum(map(len, own.values()))} |")
+    return rows
+
+
+def _counts(rows: dict[str, dict[str, list[Score]]], best: dict[str, float], start: dict[str, list[float]]) -> str:
+    lines = ["| method | gap < 0.1 | gap < 1 | gap < 10 | worse than the start |", "|---|--:|--:|--:|--:|"]
+    for name, cases in rows.items():
+        gaps = [_gap(own, best[case]) for case, own in cases.items()]
+        near = [f"{sum(gap < bound for gap in gaps)} of {len(gaps)}" for bound in (0.1, 1, 10)]
+        worse = [not score.elbo >= min(start[case]) for case, own in cases.items() for score in own]
+        lines.append(f"| {name} | {' | '.join(near)} | {sum(worse)} of {len(worse)} fits |")
+    return "\n".join(lines)
+
+
+def _gaps(rows: dict[str, dict[str, list[Score]]], best: dict[str, float], guide: str) -> str:
+    cases = [case for case in best if case.endswith(guide)]
+    header = " | ".join(case.partition(",")[0].replace("_", " ") for case in cases)
+    lines = [f"| method | {header} |", f"|---|{'--:|' * len(cases)}"]
+    for name, own in rows.items():
+        cells = [f"{_brief(_gap(own[case], best[case]))} ({_brief(_bias(own[case]))})" for case in cases]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -81,4 +96,10 @@ def _bias(scores: list[Score]) -> float:
 def _brief(number: float) -> str:
     if not math.isfinite(number):
         return "–"
-    return f"{number:.2f}" if number < 10 else f"{number:.0f}" if number < 1e4 else f"{number:.0e}".replace("e+0", "e")
+    return (
+        f"{number:.2f}"
+        if number < 10
+        else f"{number:.0f}"
+        if number < 1e4
+        else f"{number:.0e}".replace("e+0", "e").replace("e+", "e")
+    )
