@@ -151,6 +151,19 @@ def test_evaluated_restores_every_bit():
     assert torch.equal(flat(params), before)
 
 
+def test_complex_parameters_are_averaged_as_pairs():
+    values = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    pair, one = values.clone().requires_grad_(), torch.view_as_complex(values.clone()).requires_grad_()
+    first, second = ScheduleFreeAdam([pair]), ScheduleFreeAdam([one])
+    for _ in range(20):
+        pair.grad, one.grad = pair.detach() - 1, one.detach() - (1 + 1j)
+        first.step()
+        second.step()
+    with first.evaluated(), second.evaluated():
+        assert torch.equal(pair.detach(), torch.view_as_real(one.detach()))
+    assert torch.equal(pair.detach(), torch.view_as_real(one.detach()))
+
+
 def test_the_average_settles_where_the_last_iterate_does_not():
     """On a noisy quadratic with a large constant step size, x is far closer to the optimum than y."""
     generator = torch.Generator().manual_seed(0)

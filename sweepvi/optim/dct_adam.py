@@ -187,19 +187,26 @@ class _SeriesRule(Rule):
     def update(self, grad: Tensor, param: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
         """See :meth:`Rule.update` and the equations above."""
         del param
-        rows, size = len(grad), grad.numel()
-        in_first = grad.dim() + self.dim == 0
-        if in_first or size <= BLOCK or grad.device.type != "cpu" or torch.compiler.is_compiling():
+        block = BLOCK * torch.get_num_threads()
+        if grad.dim() == 1 or grad.numel() <= block or grad.device.type != "cpu" or torch.compiler.is_compiling():
             return self._update(grad, slots, hyper)
         # Series by series it is the same, and what is computed of a few of them stays in cache.
         delta, new = torch.empty_like(grad), {name: torch.empty_like(slot) for name, slot in slots.items()}
-        step = max(1, BLOCK * rows // size)
-        for part in (slice(start, start + step) for start in range(0, rows, step)):
-            there = {**hyper, "seen": hyper["seen"][part]} if "seen" in hyper else hyper
-            delta[part], made = self._update(grad[part], {name: slot[part] for name, slot in slots.items()}, there)
-            for name, slot in made.items():
-                new[name][part] = slot
+        count = -(-grad.numel() // block)
+        read = self._blocks({"grad": grad, **slots, **{key: hyper[key] for key in hyper if key == "seen"}}, count)
+        for there, into in zip(read, self._blocks({"delta": delta, **new}, count), strict=True):
+            change, kept = self._update(there["grad"], there, {**hyper, **there})
+            for name, x in {"delta": change, **kept}.items():
+                into[name].copy_(x)
         return delta, new
+
+    def _blocks(self, tensors: Slots, count: int) -> list[Slots]:
+        """Views of about as many parts, cut along the first dimension that is not time."""
+        cut = {}
+        for name, x in tensors.items():
+            along = 1 if x.dim() + self.dim == 0 and not name.startswith(_FREQUENCY) else 0
+            cut[name] = x.split(-(-x.shape[along] // count), along)
+        return [dict(zip(cut, parts, strict=True)) for parts in zip(*cut.values(), strict=True)]
 
     def _update(self, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
         grad = clamped(grad, hyper["clip_norm"])

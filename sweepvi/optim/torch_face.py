@@ -20,7 +20,7 @@ from torch import Tensor
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.keys import keys_of
 from sweepvi.optim.advance import Advance, advance, compiled
-from sweepvi.optim.batch import Batch
+from sweepvi.optim.batch import Batch, real
 from sweepvi.optim.rule import Rule
 
 _FACES: dict[type[Rule], type[RuleOptimizer]] = {}
@@ -190,7 +190,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                 continue
             for param in group["params"]:
                 if self.state.get(param):
-                    yield param, rule.evaluated(param.detach(), self.state[param], group)
+                    value = real([param.detach()])[0]
+                    yield value, rule.evaluated(value, self.state[param], group)
 
     def _gathered(self, index: int) -> list[Batch]:
         """A group's batches with the gradients of this step."""
