@@ -5,7 +5,8 @@ from __future__ import annotations
 REFUSED = {
     ("optimizer", "lbfgs"): (
         "refused: it estimates curvature from differences of gradients, and those of an ELBO are mostly noise. It is "
-        "sound only where the noise is frozen, which no engine does yet; use clipped_adam, or prodigy to tune nothing"
+        "sound only where the noise is frozen, which no engine does yet; use clipped_adam, or "
+        "schedule_free_prodigy, which has nothing to tune"
     ),
 }
 

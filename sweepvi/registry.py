@@ -90,6 +90,7 @@ for _group, _name, _target in (
     ("optimizer", "adafactor", "sweepvi.optim.adafactor:AdafactorRule"),
     ("optimizer", "muon", "sweepvi.optim.muon:MuonRule"),
     ("optimizer", "schedule_free_adam", "sweepvi.optim.schedule_free_adam:ScheduleFreeAdamRule"),
+    ("optimizer", "schedule_free_prodigy", "sweepvi.optim.schedule_free_prodigy:ScheduleFreeProdigyRule"),
     ("scheduler", "constant", "sweepvi.schedule.constant:Constant"),
     ("scheduler", "exponential", "sweepvi.schedule.exponential:Exponential"),
     ("scheduler", "step", "sweepvi.schedule.step:Step"),

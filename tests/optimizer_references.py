@@ -97,6 +97,42 @@ class ScheduleFreeAdam(torch.optim.Optimizer):
                 y.copy_((1 - beta1) * z + beta1 * x)
 
 
+class ScheduleFreeProdigy(torch.optim.Optimizer):
+    """Prodigy's estimate of the step size with x, y and z of schedule-free averaging, all kept."""
+
+    def __init__(self, params, lr=1.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, d0=1e-6, d_coef=0.3):
+        super().__init__(
+            params, {key: value for key, value in locals().items() if key not in ("self", "params", "__class__")}
+        )
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            if all(y.grad is None for y in group["params"]):
+                continue
+            d = group.setdefault("d", group["d0"])
+            size, beta3 = group["lr"] * d, beta2**0.5
+            group["t"] = group.get("t", 0) + 1
+            group["n"], group["W"] = beta3 * group.get("n", 0.0), group.get("W", 0.0) + size**2
+            grads = {y: torch.zeros_like(y) if y.grad is None else y.grad for y in group["params"]}
+            for y, g in grads.items():
+                state = self.state[y]
+                if not state:
+                    state.update(start=y.clone(), x=y.clone(), z=y.clone(), v=torch.zeros_like(y), s=torch.zeros_like(y))
+                group["n"] += float(size * d / group["d0"] * (g * (state["start"] - y)).sum())
+                state["s"].mul_(beta3).add_(size * d / group["d0"] * g)
+                state["v"].mul_(beta2).add_((1 - beta2) * (d * g) ** 2)
+            norm = sum(float(self.state[y]["s"].abs().sum()) for y in grads)
+            group["d"] = max(d, group["d_coef"] * group["n"] / norm if norm > 0 else 0.0)
+            for y, g in grads.items():
+                x, z, v = (self.state[y][key] for key in "xzv")
+                root = (v / (1 - beta2 ** group["t"])).sqrt() + group["d"] * group["eps"]
+                z -= size * (d * g / root + group["weight_decay"] * y)
+                x.lerp_(z, size**2 / group["W"])
+                y.copy_((1 - beta1) * z + beta1 * x)
+
+
 MUON = {"f32": 1e-4, "f64": 1e-4, "lanes": 0.1, "shapes": ((2, 4), (4, 2)), "missing": ("complex",)}
 """Where a product lies between two bfloat16 numbers, the last bit decides; the iteration makes much of it."""
 SOLID = tuple(shape for shape in SHAPES if shape != (0,))
@@ -206,6 +242,14 @@ REFERENCES = [
         ScheduleFreeAdam,
         {"lr": 0.1, "weight_decay": 0.1, "warmup_steps": 9, "r": 1.0, "betas": (0.8, 0.9)},
         f32=1e-5,
+        missing=OWN,
+    ),
+    Row("schedule_free_prodigy", ScheduleFreeProdigy, f32=1e-4, missing=OWN),
+    Row(
+        "schedule_free_prodigy",
+        ScheduleFreeProdigy,
+        {"lr": 0.3, "betas": (0.5, 0.9), "weight_decay": 0.1, "d_coef": 1.0},
+        f32=1e-4,
         missing=OWN,
     ),
 ]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sweepvi.optim.arena import Arena
+from sweepvi.optim.clip import Clip
 from sweepvi.optim.schedule_free_adam import ScheduleFreeAdam, ScheduleFreeAdamRule
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -109,7 +110,7 @@ def test_lanes_equal_lone_runs(lanes):
         "weight_lr_power": [2.0, 0.0, 1.0],
     }
     own = {key: torch.tensor(values[:lanes], dtype=torch.float64).unsqueeze(-1) for key, values in keys.items()}
-    rule = ScheduleFreeAdamRule()
+    rule = ScheduleFreeAdamRule(clip=Clip())
     arena, hyper = Arena(rule, SHAPES), {**rule.hyper(), **own}
     together, slots = start, arena.init(start, hyper)
     for step, row in enumerate(rows, start=1):

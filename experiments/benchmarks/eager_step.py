@@ -1,21 +1,17 @@
 """Time of one eager step, side by side with Pyro's.
 
-Three comparisons: the whole step on a model of many small parameters, the whole step on the shipped radon model, and
-the optimizer alone. What counts is the ratio between contenders timed in turn in one process; milliseconds are the
-machine's.
+Two comparisons: on a model of many small parameters, and on the shipped radon model. What counts is the ratio between
+contenders timed in turn in one process; milliseconds are the machine's.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -24,42 +20,16 @@ import torch
 from pyro.infer.autoguide import AutoNormal, init_to_median
 from pyro.infer.svi import SVI
 from pyro.infer.trace_elbo import Trace_ELBO
+from side_by_side import HEADER, WARM_UP, Block, Case, in_turn, rows, show
 from torch import Tensor
 
 import sweepvi
 from sweepvi.engine import Observer
 from sweepvi.models.radon import Radon
-from sweepvi.optim import ClippedAdam
 from sweepvi.problem import Problem
 
 HYPER: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-8, "clip_norm": 10.0, "lrd": 1.0}
 SEED = 0
-WARM_UP = 5
-"""Steps before the clock starts: the first ones create parameters, optimizers and caches."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Consecutive steps of a fresh fit."""
-
-    seconds: float
-    """Per step, warm-up left out."""
-    path: Tensor
-    """What the steps computed, for comparison: losses of a fit, final parameters of an optimizer."""
-
-
-Contender: TypeAlias = Callable[[int], Block]
-"""Sets up, warms up, and takes that many timed steps."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """Contenders that do the same work; the first is the peer that the others are compared with."""
-
-    name: str
-    contenders: dict[str, Contender]
-    longer: int = 1
-    """Factor on the steps of a block, where a step is so short that the default would measure interruptions."""
 
 
 def many_small_model(targets: Tensor) -> None:
@@ -134,44 +104,12 @@ def empty_store() -> Iterator[None]:
         pyro.clear_param_store()
 
 
-def optimizer_steps(make: Callable[[list[Tensor]], Callable[[], Any]], shape: tuple[int, int], steps: int) -> Block:
-    """Updates of rows as separate parameters under the same gradients; nothing but the update is timed."""
-    generator = torch.Generator().manual_seed(SEED)
-    params = [row.clone().requires_grad_() for row in torch.randn(shape, generator=generator)]
-    for param, grad in zip(params, torch.randn(shape, generator=generator), strict=True):
-        param.grad = grad.clone()
-    step = make(params)
-    for _ in range(WARM_UP):
-        step()
-    start = time.perf_counter()
-    for _ in range(steps):
-        step()
-    seconds = time.perf_counter() - start
-    return Block(seconds / steps, torch.stack(params).detach().double())
-
-
-def pyro_optimizer(params: list[Tensor]) -> Callable[[], Any]:
-    """One torch optimizer a tensor, as ``SVI`` uses it."""
-    return partial(pyro.optim.ClippedAdam(HYPER), params)
-
-
-def sweepvi_optimizer(params: list[Tensor]) -> Callable[[], Any]:
-    """One optimizer over all."""
-    return ClippedAdam(params, **HYPER).step
-
-
-def torch_optimizer(params: list[Tensor]) -> Callable[[], Any]:
-    """Torch's multi-tensor path, for scale. Adam, as torch has no ClippedAdam; so its parameters differ a little."""
-    return torch.optim.Adam(params, lr=HYPER["lr"], betas=HYPER["betas"], eps=HYPER["eps"], foreach=True).step
-
-
 def cases(tensors: int, elements: int) -> list[Case]:
     """The comparisons, in the order of the table."""
     targets = torch.randn(tensors, elements, generator=torch.Generator().manual_seed(SEED))
     small = Problem(many_small_model, (targets,))
     radon = Radon().problem(_no_loading)
     radon_guide = partial(AutoNormal, radon.model, init_loc_fn=init_to_median, init_scale=0.1)
-    shape = (tensors, elements)
     return [
         Case(
             f"whole step, {tensors} x [{elements}]",
@@ -188,68 +126,11 @@ def cases(tensors: int, elements: int) -> list[Case]:
             },
             longer=10,
         ),
-        Case(
-            f"optimizer, {tensors} x [{elements}]",
-            {
-                "Pyro ClippedAdam": partial(optimizer_steps, pyro_optimizer, shape),
-                "sweepvi ClippedAdam": partial(optimizer_steps, sweepvi_optimizer, shape),
-                "torch Adam(foreach)": partial(optimizer_steps, torch_optimizer, shape),
-            },
-            longer=4,
-        ),
     ]
 
 
 def _no_loading(*arguments: Any) -> Any:
     raise AssertionError(f"a shipped model loads nothing: {arguments}")
-
-
-def in_turn(case: Case, steps: int, rounds: int) -> dict[str, list[Block]]:
-    """Blocks of each contender; the order turns round every time, so that drift favours none."""
-    blocks: dict[str, list[Block]] = {name: [] for name in case.contenders}
-    names = list(blocks)
-    for number in range(rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            # Garbage of the one before is not this one's cost.
-            gc.collect()
-            blocks[name].append(case.contenders[name](case.longer * steps))
-    return blocks
-
-
-def rows(case: Case, blocks: dict[str, list[Block]]) -> Iterator[tuple[str, ...]]:
-    """The case's lines of the table."""
-    peer = next(iter(blocks.values()))
-    for name, own in blocks.items():
-        milliseconds = [1e3 * block.seconds for block in own]
-        ratios = [other.seconds / block.seconds for block, other in zip(own, peer, strict=True)]
-        apart = max(difference(block.path, other.path) for block, other in zip(own, peer, strict=True))
-        yield (
-            case.name if own is peer else "",
-            name,
-            f"{min(milliseconds):.3f}",
-            f"{statistics.median(milliseconds):.3f}",
-            "1" if own is peer else f"{statistics.median(ratios):.2f}",
-            "" if own is peer else f"{min(ratios):.2f}-{max(ratios):.2f}",
-            "" if own is peer else f"{apart:.0e}",
-        )
-
-
-def difference(left: Tensor, right: Tensor) -> float:
-    """Largest difference of two paths, relative to the largest entry."""
-    return float((left - right).abs().max() / right.abs().max())
-
-
-HEADER = ("case", "contender", "min ms", "median ms", "speed-up", "range", "apart")
-
-
-def show(lines: list[tuple[str, ...]]) -> None:
-    """Print the table with its columns aligned: words to the left, numbers to the right."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
-    for line in lines:
-        cells = [
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
 
 
 def first_and_last(case: Case, blocks: dict[str, list[Block]]) -> Iterator[str]:
@@ -275,10 +156,10 @@ def main() -> None:
         table += rows(case, blocks)
         losses += first_and_last(case, blocks)
     print(f"torch {torch.__version__}, pyro {pyro.__version__}, one thread")
-    print(f"{options.rounds} rounds of {options.steps} steps in turn (radon: 10 times as many; optimizer: 4 times)\n")
+    print(f"{options.rounds} rounds of {options.steps} steps in turn (radon: 10 times as many)\n")
     show(table)
     print("\nspeed-up: median over rounds of Pyro's time / the contender's; range: over rounds.")
-    print("apart: largest relative difference from Pyro's losses (or parameters, for the optimizer), same seed.\n")
+    print("apart: largest relative difference from Pyro's losses, same seed.\n")
     print("\n".join(losses))
 
 

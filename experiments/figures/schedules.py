@@ -32,7 +32,9 @@ def main() -> None:
     """Draw, and save beside the documentation."""
     names = [name for name in registry.names("scheduler") if name not in SKIPPED]
     rows = -(-len(names) // COLUMNS)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(11, 1.75 * rows), sharex=True, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        rows, COLUMNS, figsize=(11, 1.75 * rows), sharex=True, sharey=True, layout="constrained"
+    )
     for axis, name in zip(axes.flat, names, strict=False):
         axis.plot(factors(name), color="#1f4e79", linewidth=1.5)
         axis.set_title(name, fontsize=10, loc="left")

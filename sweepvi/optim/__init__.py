@@ -18,7 +18,9 @@ from sweepvi.optim.rmsprop import RMSprop, RMSpropRule
 from sweepvi.optim.rprop import Rprop, RpropRule
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.schedule_free_adam import ScheduleFreeAdam, ScheduleFreeAdamRule
+from sweepvi.optim.schedule_free_prodigy import ScheduleFreeProdigy, ScheduleFreeProdigyRule
 from sweepvi.optim.sgd import SGD, SGDRule
+from sweepvi.optim.snapshot import OptimizerSnapshot, load_snapshot, snapshot
 from sweepvi.optim.torch_face import RuleOptimizer
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "MuonRule",
     "NAdam",
     "NAdamRule",
+    "OptimizerSnapshot",
     "RAdam",
     "RAdamRule",
     "RMSprop",
@@ -60,6 +63,10 @@ __all__ = [
     "SGDRule",
     "ScheduleFreeAdam",
     "ScheduleFreeAdamRule",
+    "ScheduleFreeProdigy",
+    "ScheduleFreeProdigyRule",
     "Slots",
     "Step",
+    "load_snapshot",
+    "snapshot",
 ]

@@ -76,11 +76,14 @@ class Batch:
             assert grad is not None
             self.grad = -shaped(self.rule, grad) if maximize else shaped(self.rule, grad)
             return
-        pairs = [(view, param.grad) for view, param in zip(self.grads, self.params, strict=True)]
-        present = [(view, grad) for view, grad in pairs if grad is not None]
-        foreach_copy_([view for view, _ in present], self._real([grad for _, grad in present]))
-        if len(present) < len(pairs):
-            foreach_zero_([view for view, grad in pairs if grad is None])
+        grads = [param.grad for param in self.params]
+        missing = [place for place, grad in enumerate(grads) if grad is None] if self.rule.scope == "group" else []
+        if missing:
+            foreach_zero_([self.grads[place] for place in missing])
+        views = (
+            [view for view, grad in zip(self.grads, grads, strict=True) if grad is not None] if missing else self.grads
+        )
+        foreach_copy_(views, self._real([grad for grad in grads if grad is not None]))
         if maximize:
             self.grad.neg_()
 

@@ -17,7 +17,7 @@ each parameter by itself, so that one that appears late is averaged from then on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sweepvi.keys import Key
 from sweepvi.optim.arithmetic import average_square, like, plus, shifted, times
+from sweepvi.optim.clip import Clip
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.torch_face import RuleOptimizer
 
@@ -44,6 +45,9 @@ class ScheduleFreeAdamRule(Rule):
     warmup_steps: Annotated[int, Key("steps over which the step size grows linearly to lr", ge=0)] = 0
     r: Annotated[float, Key("power of the step in the weights of the average", ge=0)] = 0.0
     weight_lr_power: Annotated[float, Key("power of the step size in the weights of the average", ge=0)] = 2.0
+    clip: Annotated[Clip, Key("bounds on the gradient, before the rule sees it")] = field(
+        default=Clip(value=10.0), kw_only=True
+    )
 
     def init(self, param: Tensor, hyper: Hyper) -> Slots:
         """All three sequences start where the parameter is."""
@@ -78,7 +82,7 @@ class ScheduleFreeAdamRule(Rule):
         return param + (slots["z"] - param) * (1 - 1 / beta1)
 
 
-class ScheduleFreeAdam(RuleOptimizer, rule=ScheduleFreeAdamRule, lr=2.5e-3):
+class ScheduleFreeAdam(RuleOptimizer, rule=ScheduleFreeAdamRule, lr=2.5e-3, clip=Clip()):
     """:class:`ScheduleFreeAdamRule` as a ``torch.optim.Optimizer``; the result is there inside :meth:`evaluated`."""
 
 

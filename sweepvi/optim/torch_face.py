@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sweepvi.errors import ConfigError, Problem
+from sweepvi.errors import ConfigError, Problem, raise_if
 from sweepvi.keys import keys_of
 from sweepvi.optim.advance import Advance, advance, compiled
 from sweepvi.optim.batch import Batch, real
@@ -79,7 +79,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         if problems:
             raise ConfigError(problems)
         given = {**self._defaults, **inspect.signature(self.rule_class).bind_partial(*args, **hyper).arguments}
-        defaults = _rule(self.rule_class, given).hyper() | {k: v for k, v in given.items() if isinstance(v, Tensor)}
+        rate = self.rule_class.rate
+        kept = {key: value for key, value in given.items() if isinstance(value, Tensor) or key == rate}
+        defaults = _rule(self.rule_class, given).hyper() | kept
         self._compile = compile
         self._reset()
         super().__init__(params, {**defaults, "maximize": maximize})
@@ -110,7 +112,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """As of any torch optimizer, with a count of updates for each parameter: other classes add to it in place."""
         saved = super().state_dict()
         saved["state"] = {
-            place: {**state, "step": state["step"].clone()} if isinstance(state.get("step"), Tensor) else state
+            place: {**state, "step": state["step"].clone()} if _counts(state) else state
             for place, state in saved["state"].items()
         }
         return saved
@@ -124,8 +126,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         self._reset()
         for group in self.param_groups:
-            for key, value in self.defaults.items():
-                group.setdefault(key, value)
+            for key in (*_keys(self.rule_class), "maximize"):
+                group.setdefault(key, self.defaults[key])
             group.setdefault("lr", group[self.rule_class.rate])
             # Where there is no clock, decay so far is in the step size itself, as in Pyro's classes.
             group.setdefault("clock", 0)
@@ -257,9 +259,19 @@ def _keys(rule_class: type[Rule]) -> list[str]:
 
 
 def _rule(rule_class: type[Rule], values: dict[str, Any]) -> Rule:
-    """The rule of some hyperparameters; a tensor of one number counts as it."""
-    numbers: dict[str, Any] = {key: v.item() if isinstance(v, Tensor) else v for key, v in values.items()}
+    """The rule of some hyperparameters; a tensor of one number counts as it. A step size of 0 freezes a group."""
+    tensors = {key: value for key, value in values.items() if isinstance(value, Tensor)}
+    many = {key: tuple(value.shape) for key, value in tensors.items() if value.numel() != 1}
+    raise_if([Problem(key, f"must be one number, not a tensor of shape {shape}") for key, shape in many.items()])
+    numbers: dict[str, Any] = {**values, **{key: value.item() for key, value in tensors.items()}}
+    if numbers.get(rule_class.rate) == 0:
+        del numbers[rule_class.rate]
     return rule_class(**numbers)
+
+
+def _counts(state: Any) -> bool:
+    """Whether this is a parameter's state with a counter in it; hooks may have put anything beside those."""
+    return isinstance(state, dict) and isinstance(state.get("step"), Tensor)
 
 
 def _same(left: list[Tensor], right: list[Tensor]) -> bool:

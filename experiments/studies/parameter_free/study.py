@@ -26,6 +26,7 @@ from tables import Score, tables
 from torch import Tensor
 
 from sweepvi.optim.arena import Arena
+from sweepvi.optim.clip import Clip
 from sweepvi.optim.clipped_adam import ClippedAdamRule
 from sweepvi.optim.rule import Rule
 from sweepvi.optim.schedule_free_adam import ScheduleFreeAdamRule
@@ -60,7 +61,7 @@ def contenders(budgets: list[int]) -> list[Contender]:
         "Prodigy, bias-corrected": ProdigyRule(bias_correction=True),
         "schedule-free Prodigy": ScheduleFreeProdigyRule(),
         "schedule-free Prodigy, d_coef=1": ScheduleFreeProdigyRule(d_coef=1.0),
-        "schedule-free Adam": ScheduleFreeAdamRule(),
+        "schedule-free Adam": ScheduleFreeAdamRule(clip=Clip()),
     }
     tuned = {f"ClippedAdam, lr={lr:g}": ClippedAdamRule(lr=lr) for lr in GRID}
     constant = [Contender(name, rule) for name, rule in (free | tuned).items()]
