@@ -60,7 +60,7 @@ class FitResult:
     losses: Tensor
     """Estimate of -ELBO at every step, in nats; float64, shape [steps]."""
     rates: dict[str, Tensor]
-    """Effective step size at every step by parameter group (``all`` if there is one): float64, each of shape [steps]."""
+    """Effective step size at every step, by group of parameters (``all`` if there is one): float64, each [steps]."""
     params: dict[str, Tensor]
     """Parameters by name, constrained, on the CPU."""
     elbo: float | None

@@ -119,7 +119,9 @@ class ScheduleFreeProdigy(torch.optim.Optimizer):
             for y, g in grads.items():
                 state = self.state[y]
                 if not state:
-                    state.update(start=y.clone(), x=y.clone(), z=y.clone(), v=torch.zeros_like(y), s=torch.zeros_like(y))
+                    state.update(
+                        start=y.clone(), x=y.clone(), z=y.clone(), v=torch.zeros_like(y), s=torch.zeros_like(y)
+                    )
                 group["n"] += float(size * d / group["d0"] * (g * (state["start"] - y)).sum())
                 state["s"].mul_(beta3).add_(size * d / group["d0"] * g)
                 state["v"].mul_(beta2).add_((1 - beta2) * (d * g) ** 2)

@@ -185,6 +185,58 @@ def test_works_under_a_torch_scheduler_with_groups():
     torch.testing.assert_close(two, torch.full((2,), -0.55))
 
 
+@every_optimizer
+def test_loading_adds_nothing_to_the_groups(row):
+    optimizer = optimizer_from(row.rule(), parameters(F32, row.shapes))
+    before = set(optimizer.param_groups[0])
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert set(copy.deepcopy(optimizer).param_groups[0]) == set(optimizer.param_groups[0]) == before
+
+
+def test_hooks_may_put_anything_into_the_state():
+    optimizer = optim.Adam(parameters(F32))
+    optimizer.register_state_dict_pre_hook(lambda optimizer: optimizer.state.update(note=1))
+    assert optimizer.state_dict()["state"]["note"] == 1
+
+
+@pytest.mark.parametrize("frozen", [0, 0.0, torch.tensor(0.0)], ids=str)
+@pytest.mark.parametrize("kind", [optim.Adam, optim.Muon, optim.SGD])
+def test_a_step_size_of_zero_freezes_a_group(kind, frozen):
+    still, moving = parameters(F32, ((2, 4), (2, 4)))
+    before = still.detach().clone()
+    optimizer = kind([{"params": [still], "lr": frozen}, {"params": [moving]}], lr=0.1)
+    run(optimizer, [still, moving], [[torch.ones(2, 4)] * 2] * 3)
+    assert torch.equal(still, before)
+    assert not torch.equal(moving, before)
+    assert optimizer.state[still]["step"] == 3
+    with pytest.raises(ValueError, match=r"lr = -0\.1: must be a number > 0"):
+        kind([still], lr=-0.1)
+
+
+def test_a_group_may_thaw_where_the_default_is_zero():
+    first, second = parameters(F32, ((3,), (3,)))
+    before = second.detach().clone()
+    run(
+        optim.Adam([{"params": [first], "lr": 0.1}, {"params": [second]}], lr=0.0),
+        [first, second],
+        [[torch.ones(3)] * 2],
+    )
+    assert torch.equal(second, before)
+    assert not torch.equal(first, before)
+
+
+def test_a_hyperparameter_is_one_number():
+    with pytest.raises(ValueError, match=r"lr: must be one number, not a tensor of shape \(2,\)"):
+        optim.SGD(parameters(F32), lr=torch.tensor([0.1, 0.2]))
+
+
+def test_rprops_steps_may_shrink_to_nothing():
+    (param,) = parameters(F32, ((3,),))
+    before = param.detach().clone()
+    run(optim.Rprop([param], lr=1e-28, step_sizes=(0, 50)), [param], [[torch.ones(3)]] * 3)
+    torch.testing.assert_close(param.detach(), before)
+
+
 def test_a_copy_of_a_compiled_optimizer_is_compiled(monkeypatch):
     made = []
     monkeypatch.setattr(torch_face, "compiled", lambda: made.append(1) or torch_face.advance)

@@ -38,7 +38,7 @@ class RpropRule(Rule):
         0.5,
         1.2,
     )
-    step_sizes: Annotated[tuple[float, float], Key("smallest and largest step", gt=0)] = (1e-6, 50.0)
+    step_sizes: Annotated[tuple[float, float], Key("smallest and largest step", ge=0)] = (1e-6, 50.0)
 
     def conflicts(self) -> dict[str, str]:
         """The first factor shrinks steps, the second lets them grow; the bounds are in order."""
