@@ -96,7 +96,7 @@ def test_it_fits(python, tmp_path, apart):
 
 
 def test_it_tells_what_there_is(python, tmp_path, apart):
-    assert "clipped_adam, rmsprop, sgd" in run([python, "-m", "sweepvi", "--help"], tmp_path, env=apart)
+    assert "asgd, clipped_adam, dct_adam" in run([python, "-m", "sweepvi", "--help"], tmp_path, env=apart)
     told = run([python, "-m", "sweepvi", "--components"], tmp_path, env=apart)
     assert "  clipped_adam - " in told
     assert run([python.parent / "sweepvi", "--version"], tmp_path, env=apart) == f"{sweepvi.__version__}\n"
