@@ -330,7 +330,7 @@ VALUES = [
     ("optimizer.weight_decay=-0.1", ["optimizer.weight_decay = -0.1", "a number >= 0"]),
     ("optimizer.weight_decay=inf", ["optimizer.weight_decay = inf", "a number >= 0"]),
     ("optimizer.eps=inf", ["optimizer.eps = inf", "a number >= 0"]),
-    ("optimizer.lrd=1.5", ["optimizer.lrd = 1.5", "> 0 and <= 1"]),
+    ("optimizer.lrd=0", ["optimizer.lrd = 0", "a number > 0"]),
     ("optimizer.betas=0.9", ["optimizer.betas = 0.9", "2 values, each a number >= 0 and < 1"]),
     ("optimizer.betas=[0.9]", ["optimizer.betas = [0.9]", "2 values"]),
     ("optimizer.betas=[]", ["optimizer.betas = []", "2 values"]),

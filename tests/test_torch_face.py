@@ -169,6 +169,7 @@ def test_works_in_pyros_own_svi():
     def guide():
         pyro.sample("x", pyro.distributions.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0))
 
+    pyro.set_rng_seed(0)
     svi = pyro.infer.SVI(model, guide, pyro.optim.PyroOptim(optim.ClippedAdam, {"lr": 0.1}), pyro.infer.Trace_ELBO())
     for _ in range(150):
         svi.step()

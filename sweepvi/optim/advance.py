@@ -51,15 +51,23 @@ def advance(
         stacked: whether there is a leading dimension of parameters.
 
     """
-    size = grad.numel()
-    if rule.scope != "element" or size <= BLOCK or grad.device.type != "cpu":
+    size, rows = grad.numel(), _has_rows(rule, grad)
+    stacked = stacked and not rows
+    if not (rule.scope == "element" or rows) or size <= BLOCK or grad.device.type != "cpu":
         _apply(rule, grad, value, slots, hyper, into, stacked)
         return
-    for start in range(0, size, BLOCK):
-        part = slice(start, start + BLOCK)
+    length = max(1, BLOCK * len(grad) // size)
+    for start in range(0, len(grad), length):
+        part = slice(start, start + length)
         there = {name: x[part] if isinstance(x, Tensor) and x.numel() == size else x for name, x in hyper.items()}
         block = {name: slot[part] for name, slot in slots.items()}
         _apply(rule, grad[part], value[part], block, there, None if into is None else into[part], stacked)
+
+
+def _has_rows(rule: Rule, grad: Tensor) -> bool:
+    """Whether the first dimension is one that the rule takes as it comes, be it of a parameter or of many."""
+    trailing = rule.trailing()
+    return rule.scope == "parameter" and trailing is not None and grad.dim() > trailing
 
 
 def compiled() -> Advance:
@@ -80,7 +88,7 @@ def compiled() -> Advance:
     ) -> None:
         # As tensors, numbers that change from step to step are inputs; else each would be compiled anew.
         numbers = {name: _as_tensors(value) for name, value in hyper.items() if name not in _NOT_THE_RULES}
-        run(rule, grad, value, slots, numbers, into, stacked)
+        run(rule, grad, value, slots, numbers, into, stacked and not _has_rows(rule, grad))
 
     return advance_compiled
 

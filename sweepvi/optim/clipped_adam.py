@@ -41,7 +41,7 @@ class ClippedAdamRule(Rule):
     clip_norm: Annotated[
         float, Key("bound on each element of the gradient (a clamp, not a norm)", gt=0, infinite=True)
     ] = 10.0
-    lrd: Annotated[float, Key("factor on the step size, once a step", gt=0, le=1)] = 1.0
+    lrd: Annotated[float, Key("factor on the step size, once a step", gt=0)] = 1.0
     centered_variance: Annotated[bool, Key("average (gradient - its average) squared instead")] = False
 
     def decay(self, hyper: Hyper, clock: Step) -> Any:

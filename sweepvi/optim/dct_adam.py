@@ -61,7 +61,7 @@ class DCTAdamRule(Rule):
     clip_norm: Annotated[
         float, Key("bound on each element of the gradient (a clamp, not a norm)", gt=0, infinite=True)
     ] = 10.0
-    lrd: Annotated[float, Key("factor on the step size, once a step", gt=0, le=1)] = 1.0
+    lrd: Annotated[float, Key("factor on the step size, once a step", gt=0)] = 1.0
     subsample_aware: Annotated[bool, Key("update only the elements that are in the minibatch")] = False
     time_dims: Annotated[
         Mapping[str, int], Key("time dimension of parameters, by name or pattern, from the last: -1", lt=0)
@@ -154,6 +154,10 @@ class _SeriesRule(Rule):
     """The time dimension, from the last."""
     subsample_aware: bool
     minibatch: bool
+
+    def trailing(self) -> int:
+        """The time dimension and those after it."""
+        return -self.dim
 
     def init(self, param: Tensor, hyper: Hyper) -> Slots:
         """Zeros, for both domains."""

@@ -66,6 +66,13 @@ class Rule(Keyed, ABC):
         del shapes
         return {}
 
+    def trailing(self) -> int | None:
+        """In scope ``parameter``: how many of the last dimensions an update sees together; None is all.
+
+        Those before them are rows: an update takes any number of them, whether they are of one parameter or of many.
+        """
+        return None
+
     def slot_names(self) -> tuple[str, ...]:
         """The slots that these hyperparameters need."""
         return self.slots
