@@ -94,9 +94,12 @@ class EagerEngine:
         if not all_finite(list(self.optimization.live.values())):
             raise NonFiniteError(math.nan, self._at_which_parameters())
 
-    def fitted(self) -> Fitted:
-        """Model and guide with a copy of everything that they need to run as fitted."""
-        with self.optimization.evaluated():
+    def fitted(self, averaged: bool = True) -> Fitted:
+        """Model and guide with a copy of everything that they need to run as fitted.
+
+        At the optimizers' results, which may be averages; or where the parameters stand, if not ``averaged``.
+        """
+        with self.optimization.evaluated() if averaged else nullcontext():
             state = fitted_state(self._modules)
         keep = [name for name in state.params if not name.startswith(BASELINE_STATE_PREFIX)]
         params, constraints = ({name: table[name] for name in keep} for table in (state.params, state.constraints))
@@ -111,6 +114,7 @@ class EagerEngine:
         for path, tensors in state.modules.items():
             snapshot.put(f"module/{path}", tensors)
         snapshot.put("slot", *self.optimization.state())
+        snapshot.put("result", self.optimization.results())
         snapshot.put("random", *get_random_state())
         snapshot.meta["step"] = self.step_count
         return snapshot
@@ -130,6 +134,12 @@ class EagerEngine:
         self.optimization.load_state(*snapshot.get("slot"))
         self.step_count = snapshot.meta["step"]
         set_random_state(*snapshot.get("random"))
+
+    def to_result(self, snapshot: Snapshot) -> None:
+        """Move parameters from where they stand to the result that the snapshot has; no step can follow."""
+        for name, value in snapshot.get("result")[0].items():
+            if name in self.optimization.live:
+                self.optimization.live[name].data.copy_(value)
 
     def _loss_and_gradients(self) -> float:
         try:

@@ -142,7 +142,9 @@ def restored(recipe: Recipe, snapshot: Snapshot) -> tuple[Problem, Fitted]:
     with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation:
         engine = start(recipe, isolation)
         engine.restore(snapshot)
-        return engine.problem, engine.fitted()
+        # The optimizer may be an object that is not known here: the result is read, not computed anew.
+        engine.to_result(snapshot)
+        return engine.problem, engine.fitted(averaged=False)
 
 
 def _run(

@@ -86,6 +86,16 @@ class Optimization:
                     stack.enter_context(group.optimizer.evaluated())
             yield
 
+    def results(self) -> dict[str, Tensor]:
+        """The optimizers' results for the parameters that do not stand at them, by name."""
+        before = {name: param.detach().clone() for name, param in self.live.items()}
+        with self.evaluated():
+            return {
+                name: param.detach().clone()
+                for name, param in self.live.items()
+                if not torch.equal(param, before[name])
+            }
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors as ``slot/parameter``, schedules' as ``schedule/label``; and what of the state is no tensor."""
         slots = dict(self._waiting)
