@@ -11,8 +11,8 @@ import copy
 import functools
 import itertools
 import types
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,8 @@ class Fitted:
     """``{"model": …, "guide": …}``, and the data, which may hold networks."""
     state: FittedState
     dtype: torch.dtype
+    late: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Inside, parameters that the programs create as they run have their fitted values."""
 
     @functools.cached_property
     def modules(self) -> dict[str, nn.Module]:
@@ -74,7 +76,7 @@ class Fitted:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Inside, the parameter store and every network have their fitted values; outside, their own."""
-        with isolated(self.modules, self.state), default_dtype(self.dtype):
+        with isolated(self.modules, self.state), default_dtype(self.dtype), self.late():
             yield
 
 

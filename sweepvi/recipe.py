@@ -85,8 +85,8 @@ def check(config: Mapping[str, Any], given: Container[str] = ()) -> list[Complai
         else:
             problems += registry.check(group, config[group])
     wrong = {problem.key.partition(".")[0] for problem in problems}
-    sound = not wrong & {"partition", "optimizer"} and config.keys() >= {"partition", "optimizer"}
-    if sound and "partition" not in given:
+    named = isinstance(config.get("optimizer"), Mapping) and "name" in config["optimizer"]
+    if named and "partition" in config and "partition" not in wrong and "partition" not in given:
         partition = registry.build("partition", config["partition"])
         problems += _group_optimizers(partition, config["optimizer"], "optimizer" in given)[1]
     return problems
@@ -105,12 +105,14 @@ def _group_optimizers(
         if given and "name" not in own:
             problems.append(Complaint.of(key, own, "must name an optimizer: the fit's own is a Python object"))
             continue
-        other = "name" in own and own["name"] != node["name"]
+        other = own.get("name", node["name"]) != node["name"]
         merged = dict(own) if other else _merged(node, own)
         try:
             rules[label] = registry.build("optimizer", merged)
         except ConfigError as error:
-            problems += [replace(p, key=p.key.replace("optimizer", key, 1)) for p in error.problems]
+            # What is wrong with the fit's own settings is said of them.
+            fits = [] if other or given else registry.check("optimizer", node)
+            problems += [replace(p, key=p.key.replace("optimizer", key, 1)) for p in error.problems if p not in fits]
     return rules, problems
 
 
@@ -137,7 +139,8 @@ def _parameter_groups(
             scheduler=(group.scheduler or parts["scheduler"]).over(parts["engine"].steps),
             lr_factor=group.lr_factor,
             frozen=group.frozen,
-            shares_norm="clip" not in group.optimizer and "name" not in group.optimizer,
+            shares_norm="global_norm" not in (group.optimizer.get("clip") or {})
+            and group.optimizer.get("name", config["optimizer"]["name"]) == config["optimizer"]["name"],
         )
     return groups
 

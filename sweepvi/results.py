@@ -105,7 +105,7 @@ class FitResult:
         """
         run = self._demand_runnable()
         draws: dict[str, list[Tensor]] = {}
-        with environment(run.settings, run.fitted.modules, run.fitted.state), torch.no_grad():
+        with environment(run.settings, run.fitted.modules, run.fitted.state), run.fitted.late(), torch.no_grad():
             pyro.set_rng_seed(seed)
             for _ in range(n):
                 for name, value in _draw(run.fitted.programs, run.problem).items():
@@ -161,9 +161,12 @@ class FitResult:
         own = {"model": model, "guide": guide}
         if all(given is not None or result.config[g]["name"] not in ("custom", GIVEN) for g, given in own.items()):
             recipe = _recipe_again(result.config, model, args, kwargs, guide)
-            snapshot = Checkpoint(folder / CHECKPOINT, fingerprint(recipe)).load()
+            # What stands for a schedule or partition of the user's own has other schedules.
+            foreign = any(result.config[group]["name"] == GIVEN for group in ("scheduler", "partition"))
+            checkpoint = Checkpoint(folder / CHECKPOINT, None if foreign else fingerprint(recipe))
+            snapshot = checkpoint.load()
             problem, fitted = restored(recipe, snapshot)
-            result.runnable = Runnable(problem, fitted, snapshot, recipe.settings, fingerprint(recipe))
+            result.runnable = Runnable(problem, fitted, snapshot, recipe.settings, checkpoint.fingerprint or "")
         return result
 
     def summary(self) -> dict[str, Any]:

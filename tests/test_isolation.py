@@ -26,6 +26,7 @@ import sweepvi
 from sweepvi.cli import main
 from sweepvi.errors import CheckpointError, ConfigError, DivergedError
 from sweepvi.partition import Group, Partition, Place
+from sweepvi.schedule import Schedule
 
 QUICK = {"steps": 12, "score_draws": 3}
 FEW = {"steps": 5, "score_draws": 0}
@@ -524,14 +525,110 @@ def appears_late():
     return guide
 
 
+LATE = {
+    "partition": ByName(),
+    "optimizer": {"name": "clipped_adam", "lr": 0.05, "lrd": 0.9},
+    "scheduler": {"name": "plateau", "patience": 2, "gamma": 0.7},
+    "score_draws": 3,
+}
+
+
 @pytest.mark.parametrize("split", [5, 8, 9, 10, 15])
 def test_a_group_that_appears_late_resumes(tmp_path, split):
-    optimizer = {"name": "clipped_adam", "lr": 0.05, "lrd": 0.9}
-    how = {"guide": appears_late(), "partition": ByName(), "optimizer": optimizer, "score_draws": 3}
-    whole = sweepvi.fit(conjugate, (X,), steps=20, **how)
+    """Also if a checkpoint is written after a resumption before the group is there again."""
+    guide = appears_late()
+    whole = sweepvi.fit(conjugate, (X,), guide=guide, steps=20, **LATE)
     assert whole.params.keys() == {"loc", "late_scale"}
-    sweepvi.fit(conjugate, (X,), steps=split, folder=tmp_path, **how)
-    assert_same(sweepvi.fit(conjugate, (X,), steps=20, folder=tmp_path, resume=True, **how), whole)
+    for steps in (split, split):
+        sweepvi.fit(conjugate, (X,), guide=guide, steps=steps, folder=tmp_path, resume=True, **LATE)
+    assert_same(sweepvi.fit(conjugate, (X,), guide=guide, steps=20, folder=tmp_path, resume=True, **LATE), whole)
+
+
+def test_a_loaded_result_has_the_values_of_parameters_that_appear_late(tmp_path):
+    guide = appears_late()
+    result = sweepvi.fit(conjugate, (X,), guide=guide, steps=20, folder=tmp_path, **LATE)
+    loaded = sweepvi.FitResult.load(tmp_path, conjugate, (X,), guide=appears_late())
+    assert torch.equal(loaded.sample(5)["mean"], result.sample(5)["mean"])
+    assert_same(loaded, result)
+
+
+@dataclass(frozen=True)
+class Falling(Schedule):
+    """A schedule of the user's own."""
+
+    def at(self, time, state):
+        return 1 / (1 + time)
+
+
+def test_a_run_with_a_schedule_and_a_partition_of_ones_own_is_loaded(tmp_path):
+    how = {**LATE, "scheduler": Falling(), "guide": appears_late()}
+    result = sweepvi.fit(conjugate, (X,), steps=15, folder=tmp_path / "run", **how)
+    loaded = sweepvi.FitResult.load(tmp_path / "run", conjugate, (X,), guide=appears_late())
+    assert torch.equal(loaded.sample(3)["mean"], result.sample(3)["mean"])
+    loaded.save(tmp_path / "copy")
+    again = sweepvi.fit(conjugate, (X,), steps=20, folder=tmp_path / "copy", resume=True, **how)
+    assert_same(again, sweepvi.fit(conjugate, (X,), steps=20, **how))
+
+
+def test_an_optimizer_of_ones_own_keeps_what_it_keeps_in_its_groups(tmp_path):
+    class Warming(torch.optim.Adam):
+        """Adam whose first beta rises as it goes."""
+
+        def step(self, closure=None):
+            for group in self.param_groups:
+                group["betas"] = (0.5 * group["betas"][0] + 0.45, group["betas"][1])
+            super().step(closure)
+
+    def made(groups):
+        return Warming(groups, lr=0.05, betas=(0.0, 0.99))
+
+    whole = sweepvi.fit(conjugate, (X,), optimizer=made, **QUICK)
+    sweepvi.fit(conjugate, (X,), optimizer=made, folder=tmp_path, **FEW)
+    assert_same(sweepvi.fit(conjugate, (X,), optimizer=made, folder=tmp_path, resume=True, **QUICK), whole)
+
+
+def test_an_optimizer_of_ones_own_must_be_over_all_parameters():
+    with pytest.raises(sweepvi.ConfigError, match=r"must be over all 2 parameters.*is over 1"):
+        sweepvi.fit(
+            conjugate, (X,), optimizer=lambda groups: torch.optim.Adam(groups[0]["params"][:1], lr=0.1), **QUICK
+        )
+
+
+@pytest.mark.parametrize("kind", ["given", "rule"])
+def test_a_tensor_that_is_replaced_leaves_nothing_behind(kind):
+    made = []
+
+    def adam(groups):
+        made.append(torch.optim.Adam(groups, lr=0.1))
+        return made[-1]
+
+    def guide(x):
+        loc = pyro.param("loc", torch.tensor(0.0))
+        pyro.get_param_store()["loc"] = loc.detach().clone()
+        pyro.sample("mean", dist.Normal(pyro.param("loc"), 0.5))
+
+    optimizer = adam if kind == "given" else {"name": "adam", "lr": 0.1}
+    result = sweepvi.fit(conjugate, (X,), guide=guide, optimizer=optimizer, steps=30, score_draws=3)
+    assert result.params["loc"].abs() > 0.5
+    for own in made:
+        assert len(own.param_groups[0]["params"]) == 1
+        assert len(own.state) == 1
+
+
+def test_a_step_left_out_is_no_better_to_a_plateau():
+    """Of epochs of four steps, the last is left out each time: there is nothing to compare, and that is no better."""
+    calls = itertools.count()
+
+    def model():
+        pyro.factor("slope", pyro.param("loc", torch.tensor(0.0)))
+        if next(calls) % 4 == 0 and calls.__reduce__()[1][0] > 2:
+            is_nan()
+
+    plateau = {"name": "plateau", "interval": "epoch", "steps_per_epoch": 4, "patience": 1, "threshold_mode": "abs"}
+    how = {"guide": lambda: None, "on_nonfinite": "skip", "score_draws": 0, "steps": 40}
+    result = sweepvi.fit(model, optimizer={"name": "sgd", "lr": 1e-9}, scheduler=plateau, **how)
+    assert len(result.skipped) > 5
+    assert result.rates["all"][-1] < result.rates["all"][0]
 
 
 # Arguments that cannot be fitted.

@@ -228,6 +228,11 @@ def test_a_groups_clipping_is_its_own():
 def test_one_bound_on_the_global_norm_holds_for_all_groups_together():
     clipped = {"name": "sgd", "lr": 0.1, "clip": {"global_norm": 0.5}}
     assert apart(fit(optimizer=clipped), fit(optimizer=clipped, partition="loc_scale")) == set()
+    for still in ({"clip": {"value": 1e6}}, {"name": "sgd", "lr": 0.1, "clip": {"global_norm": 0.5, "norm": 1e6}}):
+        apart_from = apart(
+            fit(optimizer=clipped), fit(optimizer=clipped, partition={"name": "loc_scale", "loc": {"optimizer": still}})
+        )
+        assert bool(apart_from) == ("name" in still)
     own = {"name": "loc_scale", "scale": {"optimizer": {"clip": {"global_norm": 0.5}}}}
     assert apart(fit(optimizer=clipped), fit(optimizer=clipped, partition=own)) != set()
 
@@ -305,6 +310,28 @@ def test_bad_input_names_the_key_and_what_is_valid(node, key, said):
         fit(partition=node)
     [problem] = [problem for problem in caught.value.problems if problem.key == key]
     assert said in str(problem)
+
+
+def test_time_dimensions_are_of_the_groups_own_parameters():
+    own = {"name": "dct_adam", "time_dims": {"*.scales.*": -1}}
+    with pytest.raises(ConfigError, match=r"partition\.loc\.optimizer\.time_dims.*no such parameter"):
+        fit(partition={"name": "loc_scale", "loc": {"optimizer": own}})
+    shared = {"name": "dct_adam", "time_dims": {"*.weights": -1}}
+    with pytest.raises(ConfigError, match=r"^optimizer\.time_dims.*no such parameter"):
+        fit(partition="loc_scale", optimizer=shared)
+
+
+def test_a_conflict_with_the_fits_own_settings_is_a_problem_of_the_group():
+    nesterov = {"name": "sgd", "momentum": 0.9, "nesterov": True}
+    with pytest.raises(ConfigError, match=r"partition\.loc\.optimizer\.nesterov.*needs momentum"):
+        fit(optimizer=nesterov, partition={"name": "loc_scale", "loc": {"optimizer": {"momentum": 0.0}}})
+
+
+def test_problems_of_the_fit_and_of_a_group_are_said_at_once():
+    node = {"name": "loc_scale", "loc": {"optimizer": {"eps": -1}}}
+    with pytest.raises(ConfigError) as caught:
+        fit(optimizer={"name": "adam", "lr": -1}, partition=node)
+    assert [problem.key for problem in caught.value.problems] == ["optimizer.lr", "partition.loc.optimizer.eps"]
 
 
 def test_several_problems_in_several_groups_are_said_at_once():

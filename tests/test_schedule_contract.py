@@ -548,3 +548,11 @@ def test_its_file_makes_what_the_class_is_by_default(name):
 
 def test_every_registered_schedule_has_a_reference():
     assert {*(row[0] for row in REFERENCES), "plateau"} == set(registry.names("scheduler"))
+
+
+def test_torchs_one_cycle_stays_at_its_last_value():
+    arguments = {"max_lr": 1.0, "total_steps": 10}
+    schedule = registry.build("scheduler", {"name": "torch", "scheduler": "OneCycleLR", "arguments": arguments})
+    factors = [schedule.factor(step) for step in range(14)]
+    assert factors[9] < 1e-5
+    assert factors[10:] == [factors[9]] * 4

@@ -83,6 +83,24 @@ def test_shares_no_memory_with_what_is_live():
         assert all(torch.equal(saved.slots[name][slot], value) for slot, value in slots.items())
 
 
+def test_hyperparameters_are_copies_too():
+    net = network()
+    one, other = (optim.ClippedAdam(net.named_parameters(), clip={"value": 1.0}) for _ in range(2))
+    saved = snapshot(one)
+    load_snapshot(other, saved, hyperparameters=True)
+    clips = [saved.groups[0]["clip"], one.param_groups[0]["clip"], other.param_groups[0]["clip"]]
+    assert len(set(map(id, clips))) == 3
+
+
+def test_another_number_of_groups_is_an_error():
+    net = network()
+    one = optim.ClippedAdam(net.named_parameters())
+    two = optim.ClippedAdam([{"params": list(part.named_parameters(f"{i}"))} for i, part in enumerate(net)])
+    named = dict(net.named_parameters())
+    with pytest.raises(CheckpointError, match="1 parameter groups, the optimizer 2"):
+        load_snapshot(two, snapshot(one), named)
+
+
 def test_configured_hyperparameters_stay_unless_asked():
     net = network()
     old, new = optim.ClippedAdam(net.named_parameters(), lr=0.1), optim.ClippedAdam(net.named_parameters(), lr=0.5)

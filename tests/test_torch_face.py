@@ -275,3 +275,28 @@ def test_step_may_be_compiled(kind, validation_stays):
     optimizer.step = torch.compile(optimizer.step, backend="eager")
     run(optimizer, traced, GRADIENTS)
     close(traced, plain, 1e-6)
+
+
+def test_inside_the_result_is_the_result():
+    """Asked for again, it is where the parameters are."""
+    params = parameters(F32, ((3,),))
+    optimizer = optim.ScheduleFreeAdam(params, lr=0.1)
+    run(optimizer, params, [[torch.full((3,), float(k))] for k in range(1, 6)])
+    stands = params[0].detach().clone()
+    with optimizer.evaluated():
+        outer = params[0].detach().clone()
+        with optimizer.evaluated():
+            assert torch.equal(params[0], outer)
+        assert torch.equal(params[0], outer)
+    assert torch.equal(params[0], stands)
+    assert not torch.equal(outer, stands)
+
+
+def test_a_group_that_is_added_goes_by_the_clock_of_the_others():
+    first, second = parameters(F32, ((3,), (3,)))
+    optimizer = optim.ClippedAdam([first], lr=0.1, lrd=0.5)
+    run(optimizer, [first], [[torch.ones(3)]] * 3)
+    optimizer.add_param_group({"params": [second]})
+    before = second.detach().clone()
+    run(optimizer, [first, second], [[torch.ones(3)] * 2])
+    torch.testing.assert_close(before - second, torch.full((3,), 0.1 * 0.5**4))

@@ -21,7 +21,7 @@ from torch import Tensor
 from sweepvi.errors import CheckpointError
 from sweepvi.files import write_atomically
 
-FORMAT = "sweepvi-checkpoint-1"
+FORMAT = "sweepvi-checkpoint-2"
 
 
 @dataclass
@@ -47,9 +47,9 @@ class Snapshot:
 
 
 class Checkpoint:
-    """A checkpoint file of the fit whose configuration has the fingerprint ``fingerprint``."""
+    """A checkpoint file of the fit whose configuration has the fingerprint ``fingerprint``; None is any, to read."""
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
+    def __init__(self, path: Path, fingerprint: str | None) -> None:
         self.path = path
         self.fingerprint = fingerprint
 
@@ -57,7 +57,7 @@ class Checkpoint:
         """Replace the file, in one piece."""
         header = {
             "format": FORMAT,
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.fingerprint or "",
             "digest": _digest(snapshot.tensors),
             "meta": json.dumps(snapshot.meta),
         }
@@ -68,10 +68,13 @@ class Checkpoint:
         header, tensors = _read(self.path)
         if header.get("format") != FORMAT or not header.keys() >= {"fingerprint", "digest", "meta"}:
             raise CheckpointError(f"{self.path} is not a checkpoint of this version ({FORMAT}), or damaged")
+        if self.fingerprint is None:
+            self.fingerprint = header["fingerprint"]
         if header["fingerprint"] != self.fingerprint:
             raise CheckpointError(
                 f"{self.path} belongs to another configuration (it has {header['fingerprint']}, "
-                f"this one {self.fingerprint}); a checkpoint resumes only the fit that wrote it"
+                f"this one {self.fingerprint}); a checkpoint resumes only the fit that wrote it. "
+                "A schedule whose length is null is another one when engine.steps changes"
             )
         if header["digest"] != _digest(tensors):
             raise CheckpointError(f"{self.path} is damaged: its content does not match its digest")

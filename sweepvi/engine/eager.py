@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 
 import pyro
 import torch
+from torch import Tensor
 
 from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.environment import device_of, dtype_of
@@ -87,6 +89,7 @@ class EagerEngine:
     def skip(self) -> None:
         """Count the step that has just failed; the next one draws on, or it would fail in the same way."""
         set_raw_random_state(self._random_after_failure)
+        self.optimization.skip(self.step_count)
         self.step_count += 1
 
     def demand_finite_parameters(self) -> None:
@@ -94,16 +97,17 @@ class EagerEngine:
         if not all_finite(list(self.optimization.live.values())):
             raise NonFiniteError(math.nan, self._at_which_parameters())
 
-    def fitted(self, averaged: bool = True) -> Fitted:
-        """Model and guide with a copy of everything that they need to run as fitted.
-
-        At the optimizers' results, which may be averages; or where the parameters stand, if not ``averaged``.
-        """
-        with self.optimization.evaluated() if averaged else nullcontext():
+    def fitted(self) -> Fitted:
+        """Model and guide with a copy of everything that they need to run as fitted."""
+        with self.optimization.evaluated():
             state = fitted_state(self._modules)
         keep = [name for name in state.params if not name.startswith(BASELINE_STATE_PREFIX)]
         params, constraints = ({name: table[name] for name in keep} for table in (state.params, state.constraints))
-        return Fitted(self._reach, FittedState(params, constraints, state.modules), dtype_of(self.recipe.settings))
+        late = partial(Restoring, dict(self._restoring.values), self._restoring.constraints)
+        fitted = FittedState(params, constraints, state.modules)
+        return Fitted(
+            self._reach, fitted, dtype_of(self.recipe.settings), late if self._restoring.values else nullcontext
+        )
 
     def snapshot(self) -> Snapshot:
         """All that the next step depends on."""
@@ -124,22 +128,25 @@ class EagerEngine:
         if snapshot.meta["step"] > self.recipe.settings.steps:
             steps = self.recipe.settings.steps
             raise CheckpointError(f"the checkpoint has taken {snapshot.meta['step']} steps already, more than {steps}")
+        self._restore_programs(snapshot, {})
+        self.optimization.load_state(*snapshot.get("slot"))
+        self.step_count = snapshot.meta["step"]
+        set_random_state(*snapshot.get("random"))
+
+    def restore_result(self, snapshot: Snapshot) -> None:
+        """Move programs to the result that a snapshot has, with or without its optimizer; no step can follow."""
+        self._restore_programs(snapshot, snapshot.get("result")[0])
+
+    def _restore_programs(self, snapshot: Snapshot, instead: Mapping[str, Tensor]) -> None:
+        """Give networks and parameters their values; those in ``instead`` go before the snapshot's."""
         for path, module in self._modules.items():
             values = snapshot.get(f"module/{path}")[0]
             for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
                 if name in values:
                     tensor.data.copy_(values[name])
-        self._restoring = Restoring(*snapshot.get("param"))
+        values, constraints = snapshot.get("param")
+        self._restoring = Restoring({**values, **instead}, constraints)
         self._restoring.restore_existing()
-        self.optimization.load_state(*snapshot.get("slot"))
-        self.step_count = snapshot.meta["step"]
-        set_random_state(*snapshot.get("random"))
-
-    def to_result(self, snapshot: Snapshot) -> None:
-        """Move parameters from where they stand to the result that the snapshot has; no step can follow."""
-        for name, value in snapshot.get("result")[0].items():
-            if name in self.optimization.live:
-                self.optimization.live[name].data.copy_(value)
 
     def _loss_and_gradients(self) -> float:
         try:

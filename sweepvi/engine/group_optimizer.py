@@ -12,7 +12,7 @@ from torch import Tensor
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.loading import described
 from sweepvi.optim import Rule, RuleOptimizer
-from sweepvi.optim.snapshot import plain_group
+from sweepvi.optim.snapshot import load_slots, plain_group
 from sweepvi.optim.torch_face import optimizer_from
 from sweepvi.recipe import OptimizerFactory, ParameterGroup
 
@@ -49,11 +49,11 @@ class GroupOptimizer:
             self.optimizer.param_groups[0]["params"].extend(params.values())
 
     def replace(self, name: str, tensor: Tensor) -> None:
-        """Let another tensor take a parameter's place; a sweepvi optimizer keeps its state."""
-        if isinstance(self.optimizer, RuleOptimizer):
-            self.optimizer.rebind(self.params[name], tensor)
-        else:
-            self.optimizer.param_groups[0]["params"].append(tensor)
+        """Let another tensor take a parameter's place, with its state."""
+        old = self.params[name]
+        for group in self.optimizer.param_groups:
+            group["params"] = [tensor if param is old else param for param in group["params"]]
+        load_slots(self.optimizer, tensor, self.optimizer.state.pop(old, {}))
         self.params[name] = tensor
 
     def step(self, done: int, total_norm: Tensor | None) -> float:
@@ -97,7 +97,7 @@ class GroupOptimizer:
         groups = [plain_group(group) for group in self.optimizer.param_groups]
         return {
             "own": self._own,
-            "groups": [{k: v for k, v in group.items() if isinstance(v, bool | int | float | str)} for group in groups],
+            "groups": [{key: value for key, value in group.items() if _is_plain(value)} for group in groups],
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -106,7 +106,15 @@ class GroupOptimizer:
             return
         self._own = list(state["own"])
         for group, saved in zip(self.optimizer.param_groups, state["groups"], strict=True):
-            group.update(saved)
+            # JSON knows no tuples.
+            group.update({k: tuple(v) if isinstance(group.get(k), tuple) else v for k, v in saved.items()})
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON can hold it."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _given(factory: OptimizerFactory, params: list[Tensor]) -> torch.optim.Optimizer:
@@ -119,6 +127,10 @@ def _given(factory: OptimizerFactory, params: list[Tensor]) -> torch.optim.Optim
         raise ConfigError(
             [Problem("optimizer", f"must make a torch.optim.Optimizer, made a {type(optimizer).__name__}")]
         )
+    passed_on = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    if passed_on != set(map(id, params)):
+        message = f"must be over all {len(params)} parameters of the groups that it is given, is over {len(passed_on)}"
+        raise ConfigError([Problem("optimizer", message)])
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         reason = "it evaluates the loss several times a step, and compares values that differ by noise alone"

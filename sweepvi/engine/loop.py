@@ -141,10 +141,9 @@ def restored(recipe: Recipe, snapshot: Snapshot) -> tuple[Problem, Fitted]:
     """A recipe's problem and fitted programs as a snapshot has them, without taking a step."""
     with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation:
         engine = start(recipe, isolation)
-        engine.restore(snapshot)
         # The optimizer may be an object that is not known here: the result is read, not computed anew.
-        engine.to_result(snapshot)
-        return engine.problem, engine.fitted(averaged=False)
+        engine.restore_result(snapshot)
+        return engine.problem, engine.fitted()
 
 
 def _run(
@@ -233,7 +232,7 @@ def _outcome(engine: EagerEngine, ledger: _Ledger, status: Status, message: str)
 
 def _score(outcome: Outcome, engine: EagerEngine, observer: Observer, interrupt: Interrupt) -> None:
     draws = engine.recipe.settings.score_draws
-    with engine.optimization.evaluated():
+    with engine.optimization.evaluated(), outcome.fitted.late():
         outcome.log_weights = log_weights(engine.programs, engine.problem, draws, interrupt, observer.scoring)
         outcome.minibatches = minibatches(engine.programs, engine.problem)
     if len(outcome.log_weights) < draws:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sweepvi.engine.group_optimizer import GroupOptimizer
-from sweepvi.errors import CheckpointError, Problem, listed, raise_if
+from sweepvi.engine.waiting import Waiting
+from sweepvi.errors import CheckpointError, Problem, listed, raise_if, unique
 from sweepvi.estimators.trace_graph import BASELINE_STATE_PREFIX
 from sweepvi.optim import Rule, RuleOptimizer
 from sweepvi.optim.snapshot import demand_fit, load_slots, snapshot
@@ -33,8 +35,7 @@ class Optimization:
         self._seen: dict[str, Tensor] = {}
         self._label_of: dict[str, str] = {}
         self._groups: dict[str, GroupOptimizer] = {}
-        self._waiting: dict[str, dict[str, Any]] = {}
-        self._waiting_groups: dict[str, dict[str, Any]] = {}
+        self._waiting = Waiting()
         self.adopt()
         self._demand_that_settings_fit()
 
@@ -73,6 +74,11 @@ class Optimization:
             group.observe(done, loss)
         return rates
 
+    def skip(self, done: int) -> None:
+        """Let the schedules know that the step after ``done`` steps was left out."""
+        for group in self._groups.values():
+            group.observe(done, math.nan)
+
     def rates(self, done: int) -> dict[str, float]:
         """Each group's effective step size after ``done`` steps; NaN where its optimizer has none."""
         return {label: group.rate(done) for label, group in self._groups.items()}
@@ -97,58 +103,42 @@ class Optimization:
             }
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors as ``slot/parameter``, schedules' as ``schedule/label``; and what of the state is no tensor."""
-        slots = dict(self._waiting)
+        """Everything that a continuation needs, copied: tensors by name, and what is no tensor."""
+        live = Waiting(
+            shapes={name: tuple(param.shape) for name, param in self.live.items()},
+            labels=self._label_of,
+            schedules={label: group.schedule_state for label, group in self._groups.items()},
+            groups={label: group.state() for label, group in self._groups.items()},
+        )
         for group in self._groups.values():
-            slots |= snapshot(group.optimizer, group.params).slots
-        entries = {f"{slot}/{name}": value for name, values in slots.items() for slot, value in values.items()}
-        tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
-        scalars = {key: value for key, value in entries.items() if not isinstance(value, Tensor)}
-        schedules = {
-            f"{label}/{name}": value
-            for label, group in self._groups.items()
-            for name, value in group.schedule_state.items()
-        }
-        meta = {
-            "scalars": scalars,
-            "shapes": {name: list(param.shape) for name, param in self.live.items()},
-            "labels": self._label_of,
-            "groups": self._waiting_groups | {label: group.state() for label, group in self._groups.items()},
-            "schedules": list(schedules),
-        }
-        return tensors | {f"schedule/{key}": value for key, value in schedules.items()}, meta
+            live.slots |= snapshot(group.optimizer, group.params).slots
+        return self._waiting.over(live).packed()
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Load what :meth:`state` returned; what belongs to parameters that do not exist yet waits for them.
 
         Raises ``CheckpointError`` if parameters that exist are not in it, or have another shape or group there.
         """
+        waiting = Waiting.unpacked(tensors, meta)
         shapes = {name: tuple(param.shape) for name, param in self.live.items()}
-        demand_fit({name: tuple(meta["shapes"][name]) for name in meta["shapes"].keys() & shapes.keys()}, shapes)
-        moved = [name for name, label in self._label_of.items() if meta["labels"][name] != label]
+        demand_fit({name: shape for name, shape in waiting.shapes.items() if name in shapes}, shapes)
+        moved = [name for name, label in self._label_of.items() if waiting.labels[name] != label]
         if moved:
             raise CheckpointError(f"parameters in another group than in the checkpoint: {listed(moved)}")
-        for key, value in {**tensors, **meta["scalars"]}.items():
-            slot, _, name = key.partition("/")
-            if slot == "schedule":
-                label, _, entry = name.partition("/")
-                self._waiting_groups.setdefault(label, {}).setdefault("schedule", {})[entry] = value
-            else:
-                self._waiting.setdefault(name, {})[slot] = value
-        for label, state in meta["groups"].items():
-            self._waiting_groups.setdefault(label, {}).update(state)
-        for name, param in self.live.items():
-            if group := self._groups.get(self._label_of[name]):
+        for group in self._groups.values():
+            for param in group.params.values():
                 load_slots(group.optimizer, param, {})
+        self._waiting = waiting
         self._take_waiting()
 
     def _take_waiting(self) -> None:
-        for name in self._waiting.keys() & self.live.keys():
-            load_slots(self._groups[self._label_of[name]].optimizer, self.live[name], self._waiting.pop(name))
-        for label in self._waiting_groups.keys() & self._groups.keys():
-            state = self._waiting_groups.pop(label)
-            self._groups[label].schedule_state = state.pop("schedule", self._groups[label].schedule_state)
-            self._groups[label].load_state(state)
+        waiting = self._waiting
+        for label, group in self._groups.items():
+            for name in group.params.keys() & waiting.slots.keys():
+                load_slots(group.optimizer, group.params[name], waiting.slots.pop(name))
+            group.schedule_state = waiting.schedules.pop(label, group.schedule_state)
+            if label in waiting.groups:
+                group.load_state(waiting.groups.pop(label))
 
     def _add(self, fresh: Mapping[str, Tensor]) -> None:
         by_label: dict[str, dict[str, Tensor]] = {}
@@ -171,19 +161,25 @@ class Optimization:
     def _demand_that_settings_fit(self) -> None:
         """Raise ``ConfigError`` for groups without parameters, and for settings that name parameters there are not."""
         self.recipe.partition.demand_filled(self._label_of, self._kinds(self.live))
-        shapes = {name: param.shape for name, param in self.live.items()}
-        rules = {"optimizer": self.recipe.optimizer} | {
-            f"partition.{place.key}.optimizer": self.recipe.groups[label].optimizer
-            for label, place in self.recipe.partition.places().items()
-            if place.group.optimizer
-        }
-        misfits = [
-            Problem(f"{where}.{key}", message)
-            for where, rule in rules.items()
-            if isinstance(rule, Rule)
-            for key, message in rule.misfits(shapes).items()
+        raise_if(unique(problem for label in self._groups for problem in self._misfits(label)))
+
+    def _misfits(self, label: str) -> list[Problem]:
+        """Settings of a group's own that name parameters there are not in it; of the fit's, in all that share them."""
+        place, group = self.recipe.partition.places()[label], self._groups[label]
+        own = place.group.optimizer
+        others = [
+            g for name, g in self._groups.items() if "name" not in self.recipe.partition.places()[name].group.optimizer
         ]
-        raise_if(misfits)
+        problems = []
+        for where, groups, wanted in (
+            (f"partition.{place.key}.optimizer", [group], lambda key: key in own or "name" in own),
+            ("optimizer", others, lambda key: key not in own and "name" not in own),
+        ):
+            shapes = {name: param.shape for one in groups for name, param in one.params.items()}
+            rule = group.settings.optimizer
+            found = rule.misfits(shapes) if isinstance(rule, Rule) else {}
+            problems += [Problem(f"{where}.{k}", said) for k, said in found.items() if wanted(k.partition(".")[0])]
+        return problems
 
     def _total_norm(self) -> Tensor | None:
         """Norm of the gradients of all groups under one bound on it, shape [1]; None if there are not several."""

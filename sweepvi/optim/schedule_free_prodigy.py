@@ -14,7 +14,9 @@ For a convex loss, n / ‖s‖₁ is a lower bound on the largest distance that 
 ⟨g, y − x*⟩ ≥ 0, n ≤ ⟨s, x₀ − x*⟩ ≤ ‖s‖₁ ‖x₀ − x*‖∞. That holds at y, where the gradient is taken; the authors' code for
 AlgoPerf, which joins the two methods too, has z there, and powers of t for weights.
 
-Averages run, and are corrected for bias, from when a parameter first appears; d and n are common to all. The slots x
+Averages run, and are corrected for bias, from when a parameter first appears; d and n are common to all parameters of
+a group. ``lr`` scales how far a step goes, and with it how fast the search for d gets on: far below 1, it gets
+nowhere. The slots x
 and z hold distances from x₀: the first steps are far smaller than what float32 resolves in a parameter of size 100,
 which would stay where it is, and d with it.
 """

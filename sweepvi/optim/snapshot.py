@@ -6,6 +6,7 @@ leaves the configured hyperparameters alone when it is loaded, unless told other
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,7 +54,7 @@ def load_snapshot(
     params: Mapping[str, Tensor] | None = None,
     hyperparameters: bool = False,
 ) -> None:
-    """Continue from a snapshot, whether or not the optimizer has taken steps; nothing is changed if it does not fit.
+    """Continue from a snapshot, whatever steps the optimizer has taken; nothing is changed if parameters do not fit.
 
     Args:
         optimizer: an optimizer of the same kind, over parameters of the same names.
@@ -75,7 +76,7 @@ def load_snapshot(
     for name, param in params.items():
         load_slots(optimizer, param, saved.slots.get(name, {}))
     for group, old in zip(optimizer.param_groups, saved.groups, strict=True):
-        group.update(old if hyperparameters else {key: value for key, value in old.items() if key == "clock"})
+        group.update({key: _copy(value) for key, value in old.items() if hyperparameters or key == "clock"})
 
 
 def load_slots(optimizer: torch.optim.Optimizer, param: Tensor, slots: Mapping[str, Any]) -> None:
@@ -130,4 +131,4 @@ def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
+    return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)

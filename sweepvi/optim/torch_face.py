@@ -90,6 +90,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._rules: list[Rule] = []
         self._batches: dict[int, _Batches] = {}
         self._advance: Advance = compiled() if self._compile else advance
+        self._at_result = False
         self.total_norm: Tensor | None = None
         """Norm of all gradients for the next step's global clipping, shape [1], if there are more than these."""
 
@@ -135,14 +136,6 @@ class RuleOptimizer(torch.optim.Optimizer):
             values = {key: group[key] for key in _keys(self.rule_class) if key != self.rule_class.rate}
             self._rules.append(_rule(self.rule_class, values))
 
-    def rebind(self, old: Tensor, new: Tensor) -> None:
-        """Let ``new`` take the place of parameter ``old``, with its state."""
-        for group in self.param_groups:
-            group["params"] = [new if param is old else param for param in group["params"]]
-        if old in self.state:
-            self.state[new] = self.state.pop(old)
-        self._batches.clear()
-
     def forget_batches(self) -> None:
         """Build common buffers anew at the next step: for whoever has put other tensors into ``state``."""
         self._batches.clear()
@@ -175,13 +168,16 @@ class RuleOptimizer(torch.optim.Optimizer):
     def evaluated(self) -> Iterator[None]:
         """Inside, parameters are the rule's result, which for one that averages is the average; outside, as before."""
         before: list[tuple[Tensor, Tensor]] = []
+        results = () if self._at_result else self._results()
+        self._at_result, outer = True, self._at_result
         try:
             with torch.no_grad():
-                for param, point in self._results():
+                for param, point in results:
                     before.append((param, param.detach().clone()))
                     param.copy_(point)
             yield
         finally:
+            self._at_result = outer
             with torch.no_grad():
                 for param, value in before:
                     param.copy_(value)

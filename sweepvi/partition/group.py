@@ -43,13 +43,15 @@ class Group(Overrides):
         tuple[str, ...] | str | None, Key("names, with * and ? as in file names: a pattern or a list of them")
     ] = None
     regex: Annotated[str | None, Key("names, as a regular expression that is found anywhere in them")] = None
-    kind: Annotated[Kind | None, Key("what the parameters are for; rest is all that no other group takes")] = None
+    kind: Annotated[Kind | None, Key("what the parameters are for; rest is all that no group before takes")] = None
 
     def conflicts(self) -> dict[str, str]:
         """One matcher, and one that can be read."""
         given = [key for key in ("glob", "regex", "kind") if getattr(self, key) is not None]
         if len(given) != 1:
             return {given[-1] if given else "kind": "give exactly one of glob, regex and kind"}
+        if self.glob == ():
+            return {"glob": "has no pattern in it"}
         try:
             re.compile(self.regex or "")
         except re.error as error:

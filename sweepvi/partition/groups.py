@@ -26,8 +26,9 @@ class Groups(Partition):
         return {}
 
     def places(self) -> dict[str, Place]:
-        """The groups; only one for the rest may be empty."""
+        """The groups; only a last one for the rest may be empty."""
+        last = list(self.groups)[-1]
         return {
-            label: Place(group, f"groups.{label}", required=group.kind != "rest")
+            label: Place(group, f"groups.{label}", required=group.kind != "rest" or label != last)
             for label, group in self.groups.items()
         }

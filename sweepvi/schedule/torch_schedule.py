@@ -88,14 +88,13 @@ class _Factors:
 
     def after(self, time: int) -> float:
         """The factor after ``time`` steps; where torch's scheduler has an end, its last."""
+        # Only OneCycleLR has an end; it takes one step past it before it raises.
+        time = min(time, getattr(self._scheduler, "total_steps", time + 1) - 1)
         while len(self._known) <= time:
             self._optimizer.step()
-            try:
-                with warnings.catch_warnings():
-                    # Torch warns of deprecated arguments of its own.
-                    warnings.simplefilter("ignore")
-                    self._scheduler.step()
-            except ValueError:
-                return self._known[-1]
+            with warnings.catch_warnings():
+                # Torch warns of deprecated arguments of its own.
+                warnings.simplefilter("ignore")
+                self._scheduler.step()
             self._known.append(self._now())
         return self._known[time]
