@@ -539,8 +539,10 @@ def test_a_group_that_appears_late_resumes(tmp_path, split):
     guide = appears_late()
     whole = sweepvi.fit(conjugate, (X,), guide=guide, steps=20, **LATE)
     assert whole.params.keys() == {"loc", "late_scale"}
-    for steps in (split, split):
-        sweepvi.fit(conjugate, (X,), guide=guide, steps=steps, folder=tmp_path, resume=True, **LATE)
+    part, again = (
+        sweepvi.fit(conjugate, (X,), guide=guide, steps=split, folder=tmp_path, resume=True, **LATE) for _ in range(2)
+    )
+    assert_same(again, part)
     assert_same(sweepvi.fit(conjugate, (X,), guide=guide, steps=20, folder=tmp_path, resume=True, **LATE), whole)
 
 

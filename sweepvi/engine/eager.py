@@ -133,6 +133,16 @@ class EagerEngine:
         self.step_count = snapshot.meta["step"]
         set_random_state(*snapshot.get("random"))
 
+    def meet_late_parameters(self) -> None:
+        """Create the parameters that wait for a step, where none is left; an evaluation that leaves nothing else."""
+        if not self._restoring.values:
+            return
+        before = _Before(self._modules)
+        with torch.no_grad(), self._restoring:
+            self._elbo.loss(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
+        before.restore_state()
+        self.optimization.adopt()
+
     def restore_result(self, snapshot: Snapshot) -> None:
         """Move programs to the result that a snapshot has, with or without its optimizer; no step can follow."""
         self._restore_programs(snapshot, snapshot.get("result")[0])
@@ -188,13 +198,17 @@ class _Before:
 
     def restore(self) -> None:
         """Put back random state, parameters that did not exist, estimator state, buffers; forget gradients."""
-        set_raw_random_state(self._random)
         store = pyro.get_param_store()
         for name in store.keys() - self._names:
             del store[name]
-        for name, value in self._averages.items():
-            store[name] = value
-        for buffer, value in self._buffers:
-            buffer.copy_(value)
+        self.restore_state()
         for param in unconstrained_params().values():
             param.grad = None
+
+    def restore_state(self) -> None:
+        """Put back random state, estimator state and buffers; parameters that did not exist stay."""
+        set_raw_random_state(self._random)
+        for name, value in self._averages.items():
+            pyro.get_param_store()[name] = value
+        for buffer, value in self._buffers:
+            buffer.copy_(value)

@@ -123,6 +123,8 @@ def fit(
             assert checkpoint is not None
             snapshot = checkpoint.load()
             engine.restore(snapshot)
+            if engine.step_count == recipe.settings.steps:
+                engine.meet_late_parameters()
             ledger = _Ledger.of(snapshot)
         ready()
         status: str = "failed"
