@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,42 +14,28 @@ from torch import Tensor
 
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.loading import described
-from sweepvi.optim import Rule, RuleOptimizer
+from sweepvi.optim import Rule
 from sweepvi.optim.snapshot import load_slots, plain_group
 from sweepvi.optim.torch_face import optimizer_from
 from sweepvi.recipe import OptimizerFactory, ParameterGroup
 
 
-class GroupOptimizer:
-    """The optimizer of some named parameters; the schedule sets its step size before every step.
+def group_optimizer(settings: ParameterGroup, params: Mapping[str, Tensor]) -> GroupOptimizer:
+    """The optimizer of a group that has these parameters, by name."""
+    if isinstance(settings.optimizer, Rule):
+        return RuleGroup(settings, settings.optimizer, params)
+    return GivenGroup(settings, settings.optimizer, params)
 
-    An optimizer that was given may change its own step size: the schedule multiplies what it has come to.
-    """
+
+class GroupOptimizer(ABC):
+    """The optimizer of some named parameters; the schedule sets its step size before every step."""
+
+    optimizer: torch.optim.Optimizer
 
     def __init__(self, settings: ParameterGroup, params: Mapping[str, Tensor]) -> None:
         self.settings = settings
         self.params = dict(params)
-        rule = settings.optimizer
-        group = {"params": list(params.items())}
-        self.optimizer = (
-            optimizer_from(rule, [group]) if isinstance(rule, Rule) else _given(rule, list(params.values()))
-        )
         self.schedule_state = settings.scheduler.init()
-        self._own = [float(g.get("lr", float("nan"))) * settings.lr_factor for g in self.optimizer.param_groups]
-
-    @property
-    def clips_global_norm(self) -> bool:
-        """Whether the group takes part in the fit's bound on the norm of all gradients."""
-        rule = self.settings.optimizer
-        return isinstance(rule, Rule) and rule.clip.global_norm is not None and self.settings.shares_norm
-
-    def extend(self, params: Mapping[str, Tensor]) -> None:
-        """Add parameters."""
-        self.params |= params
-        if isinstance(self.optimizer, RuleOptimizer):
-            self.optimizer.extend(0, list(params), list(params.values()))
-        else:
-            self.optimizer.param_groups[0]["params"].extend(params.values())
 
     def replace(self, name: str, tensor: Tensor) -> None:
         """Let another tensor take a parameter's place, with its state."""
@@ -56,44 +45,129 @@ class GroupOptimizer:
         load_slots(self.optimizer, tensor, self.optimizer.state.pop(old, {}))
         self.params[name] = tensor
 
-    def step(self, done: int, total_norm: Tensor | None) -> float:
-        """Update the parameters, after ``done`` steps of the fit; returns the effective step size."""
-        factor = self._factor(done)
-        if isinstance(self.optimizer, RuleOptimizer):
-            self.optimizer.total_norm = total_norm if self.clips_global_norm else None
-            # Steps left out count: schedules and the rule's own decay run by one clock.
-            self.optimizer.param_groups[0].update(lr=self._own[0] * factor, clock=done)
-            self.optimizer.step()
-            return self.optimizer.effective_rate()
-        groups = [group for group in self.optimizer.param_groups if "lr" in group]
-        before = [own * factor for own in self._own]
-        for group, rate in zip(groups, before, strict=False):
-            group["lr"] = rate
-        self.optimizer.step()
-        for place, (group, rate) in enumerate(zip(groups, before, strict=False)):
-            if rate and float(group["lr"]) != rate:
-                self._own[place] *= float(group["lr"]) / rate
-        return before[0]
-
     def observe(self, done: int, loss: float) -> None:
-        """Let the schedule see the loss of the update that followed ``done`` steps."""
+        """Let the schedule see the loss of the update that followed ``done`` steps; NaN if it was left out."""
         if self.schedule_state:
             seen = torch.tensor(loss, dtype=torch.float64)
             self.schedule_state = self.settings.scheduler.observe(self.schedule_state, done, seen)
 
-    def rate(self, done: int) -> float:
-        """The effective step size of the update after ``done`` steps; NaN if the optimizer has none."""
-        rate = self._own[0] * self._factor(done)
-        if isinstance(self.optimizer, RuleOptimizer):
-            self.optimizer.param_groups[0].update(lr=rate, clock=done + 1)
-            return self.optimizer.effective_rate()
-        return rate
-
-    def _factor(self, done: int) -> float:
+    def factor(self, done: int) -> float:
+        """The schedule's factor on the step size of the update after ``done`` steps."""
         return float(self.settings.scheduler.factor(done, self.schedule_state))
 
+    @property
+    def clips_global_norm(self) -> bool:
+        """Whether the group takes part in the fit's bound on the norm of all gradients."""
+        return False
+
+    @abstractmethod
+    def extend(self, params: Mapping[str, Tensor]) -> None:
+        """Add parameters."""
+
+    @abstractmethod
+    def step(self, done: int, total_norm: Tensor | None) -> float:
+        """Update the parameters, after ``done`` steps of the fit; returns the effective step size.
+
+        ``total_norm`` is that of all gradients under the fit's bound, shape [1]; None if this group has all of them.
+        """
+
+    @abstractmethod
+    def rate(self, done: int) -> float:
+        """The effective step size of the update after ``done`` steps; NaN if the optimizer has none."""
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Inside, parameters are the optimizer's result, which for one that averages is the average."""
+        return nullcontext()
+
+    def misfits(self, shapes: Mapping[str, torch.Size]) -> dict[str, str]:
+        """What of the optimizer's settings does not fit parameters of these names and shapes: key → what is valid."""
+        del shapes
+        return {}
+
     def state(self) -> dict[str, Any]:
-        """What is neither a slot nor a schedule's: numbers that a given optimizer keeps in its groups."""
+        """What is neither a slot nor a schedule's, as JSON can hold it."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` returned."""
+        del state
+
+
+class RuleGroup(GroupOptimizer):
+    """A group under an update rule."""
+
+    def __init__(self, settings: ParameterGroup, rule: Rule, params: Mapping[str, Tensor]) -> None:
+        super().__init__(settings, params)
+        self.rule = rule
+        self.optimizer = self._face = optimizer_from(rule, [{"params": list(params.items())}])
+        self._group = self._face.param_groups[0]
+        self._base = float(self._group["lr"]) * settings.lr_factor
+
+    @property
+    def clips_global_norm(self) -> bool:
+        """See :attr:`GroupOptimizer.clips_global_norm`."""
+        return self.rule.clip.global_norm is not None and self.settings.shares_norm
+
+    def extend(self, params: Mapping[str, Tensor]) -> None:
+        """Add parameters."""
+        self.params |= params
+        self._face.extend(0, list(params), list(params.values()))
+
+    def step(self, done: int, total_norm: Tensor | None) -> float:
+        """See :meth:`GroupOptimizer.step`. Steps left out count: schedules and the rule's decay go by one clock."""
+        self._face.total_norm = total_norm if self.clips_global_norm else None
+        self._group.update(lr=self._base * self.factor(done), clock=done)
+        self._face.step()
+        return self._face.effective_rate()
+
+    def rate(self, done: int) -> float:
+        """See :meth:`GroupOptimizer.rate`."""
+        self._group.update(lr=self._base * self.factor(done), clock=done + 1)
+        return self._face.effective_rate()
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """See :meth:`GroupOptimizer.evaluated`."""
+        return self._face.evaluated()
+
+    def misfits(self, shapes: Mapping[str, torch.Size]) -> dict[str, str]:
+        """See :meth:`GroupOptimizer.misfits`."""
+        return self.rule.misfits(shapes)
+
+
+class GivenGroup(GroupOptimizer):
+    """A group under an optimizer of the user's, which may change its own step size: the schedule multiplies that."""
+
+    def __init__(self, settings: ParameterGroup, factory: OptimizerFactory, params: Mapping[str, Tensor]) -> None:
+        super().__init__(settings, params)
+        self.optimizer = _given(factory, list(params.values()))
+        rates = [float(group.get("lr", math.nan)) for group in self.optimizer.param_groups]
+        self._own = [rate * settings.lr_factor for rate in rates]
+
+    def extend(self, params: Mapping[str, Tensor]) -> None:
+        """Add parameters."""
+        self.params |= params
+        self.optimizer.param_groups[0]["params"].extend(params.values())
+
+    def step(self, done: int, total_norm: Tensor | None) -> float:
+        """See :meth:`GroupOptimizer.step`."""
+        del total_norm
+        before = [own * self.factor(done) for own in self._own]
+        groups = self.optimizer.param_groups
+        for group, rate in zip(groups, before, strict=True):
+            if "lr" in group:
+                group["lr"] = rate
+        self.optimizer.step()
+        for place, (group, rate) in enumerate(zip(groups, before, strict=True)):
+            if rate and "lr" in group and float(group["lr"]) != rate:
+                self._own[place] *= float(group["lr"]) / rate
+        return before[0]
+
+    def rate(self, done: int) -> float:
+        """See :meth:`GroupOptimizer.rate`; of the first group that the optimizer has made."""
+        return self._own[0] * self.factor(done)
+
+    def state(self) -> dict[str, Any]:
+        """What the optimizer keeps in its groups, hyperparameters among it, as far as it is plain data."""
         groups = [plain_group(group) for group in self.optimizer.param_groups]
         return {
             "own": self._own,
@@ -101,9 +175,7 @@ class GroupOptimizer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what :meth:`state` returned; the configured hyperparameters of a rule stay."""
-        if isinstance(self.settings.optimizer, Rule):
-            return
+        """Take over what :meth:`state` returned."""
         self._own = list(state["own"])
         for group, saved in zip(self.optimizer.param_groups, state["groups"], strict=True):
             # JSON knows no tuples.

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sweepvi.engine.group_optimizer import GroupOptimizer
+from sweepvi.engine.group_optimizer import GroupOptimizer, group_optimizer
 from sweepvi.engine.waiting import Waiting
 from sweepvi.errors import CheckpointError, Problem, listed, raise_if, unique
 from sweepvi.estimators.trace_graph import BASELINE_STATE_PREFIX
-from sweepvi.optim import Rule, RuleOptimizer
 from sweepvi.optim.snapshot import demand_fit, load_slots, snapshot
 from sweepvi.partition.kinds import kind_of, network_weights
 from sweepvi.private import constraint_of, unconstrained_params
@@ -88,8 +87,7 @@ class Optimization:
         """Inside, parameters are the optimizers' results, which for those that average are averages."""
         with ExitStack() as stack:
             for group in self._groups.values():
-                if isinstance(group.optimizer, RuleOptimizer):
-                    stack.enter_context(group.optimizer.evaluated())
+                stack.enter_context(group.evaluated())
             yield
 
     def results(self) -> dict[str, Tensor]:
@@ -152,7 +150,7 @@ class Optimization:
             if label in self._groups:
                 self._groups[label].extend(params)
             else:
-                self._groups[label] = GroupOptimizer(settings, params)
+                self._groups[label] = group_optimizer(settings, params)
 
     def _kinds(self, params: Mapping[str, Tensor]) -> dict[str, Any]:
         weights = network_weights(self._modules.values())
@@ -176,9 +174,8 @@ class Optimization:
             ("optimizer", others, lambda key: key not in own and "name" not in own),
         ):
             shapes = {name: param.shape for one in groups for name, param in one.params.items()}
-            rule = group.settings.optimizer
-            found = rule.misfits(shapes) if isinstance(rule, Rule) else {}
-            problems += [Problem(f"{where}.{k}", said) for k, said in found.items() if wanted(k.partition(".")[0])]
+            found = group.misfits(shapes).items()
+            problems += [Problem(f"{where}.{k}", said) for k, said in found if wanted(k.partition(".")[0])]
         return problems
 
     def _total_norm(self) -> Tensor | None:
