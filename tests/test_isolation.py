@@ -589,6 +589,19 @@ def test_an_optimizer_of_ones_own_keeps_what_it_keeps_in_its_groups(tmp_path):
     assert_same(sweepvi.fit(conjugate, (X,), optimizer=made, folder=tmp_path, resume=True, **QUICK), whole)
 
 
+def test_an_optimizer_of_ones_own_takes_in_parameters_that_appear_late():
+    made = []
+
+    def adam(groups):
+        made.append(torch.optim.Adam(groups, lr=0.05))
+        return made[-1]
+
+    result = sweepvi.fit(conjugate, (X,), guide=appears_late(), optimizer=adam, steps=20, score_draws=3)
+    [optimizer] = made
+    assert result.params.keys() == {"loc", "late_scale"}
+    assert len(optimizer.param_groups[0]["params"]) == len(optimizer.state) == 2
+
+
 def test_an_optimizer_of_ones_own_must_be_over_all_parameters():
     with pytest.raises(sweepvi.ConfigError, match=r"must be over all 2 parameters.*is over 1"):
         sweepvi.fit(
