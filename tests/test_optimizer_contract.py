@@ -341,3 +341,13 @@ def test_asgds_result_is_the_average():
 def test_out_of_range_is_a_value_error_that_names_the_key(kind, settings, message):
     with pytest.raises(ValueError, match=message):
         kind([torch.zeros(1, requires_grad=True)], **settings)
+
+
+def test_a_lane_decays_by_its_own_clock():
+    """Steps that were left out count for the decay, not for the averages."""
+    arena = Arena(optim.ClippedAdamRule(lr=0.1, lrd=0.5), {"a": torch.Size((2,))})
+    start, grad = torch.zeros(3, 2), torch.ones(3, 2)
+    hyper = arena.rule.hyper()
+    clocks = torch.tensor([[1.0], [2.0], [4.0]], dtype=F64)
+    moved, _ = arena.update(grad, start, arena.init(start, hyper), hyper, 1, clocks)
+    torch.testing.assert_close(moved, (-0.1 * 0.5**clocks).float().expand(3, 2))

@@ -78,7 +78,8 @@ class Arena:
             The new arena and slots; nothing is changed in place.
 
         """
-        hyper = {**hyper, self.rule.rate: hyper[self.rule.rate] * self.rule.decay(hyper, clock or step)}
+        decay = self.rule.decay(hyper, step if clock is None else clock)
+        hyper = {**hyper, self.rule.rate: hyper[self.rule.rate] * decay}
         if hyper["clip"]:
             grad = clipped(grad, hyper["clip"], self.sizes)
         deltas, new = [], {}
