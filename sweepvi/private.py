@@ -95,3 +95,8 @@ def set_fill_uninitialized_memory(fill: bool) -> bool:
     before = deterministic.fill_uninitialized_memory
     deterministic.fill_uninitialized_memory = fill
     return before
+
+
+def validates_distributions() -> bool:
+    """Whether torch's distributions check their arguments by default; the public way can only be written."""
+    return torch.distributions.Distribution._validate_args

@@ -89,3 +89,13 @@ def test_pyro_keeps_decaying_baselines_where_we_look_for_them():
     pyro.infer.TraceGraph_ELBO().loss_and_grads(model, guide)
     assert f"{BASELINE_STATE_PREFIX}x" in pyro.get_param_store()
     pyro.clear_param_store()
+
+
+def test_whether_distributions_are_validated_is_what_was_set():
+    before = private.validates_distributions()
+    try:
+        for validates in (True, False):
+            torch.distributions.Distribution.set_default_validate_args(validates)
+            assert private.validates_distributions() is validates
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(before)

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from sweepvi.optim.rule import Hyper, Rule, Slots
+from sweepvi.private import validates_distributions
 
 BLOCK = 1 << 16
 """Elements that an elementwise rule updates at a time on a CPU: what it computes in between then stays in cache."""
 
 
-class Advance(Protocol):
-    """Changes ``slots``, and ``value`` by the update; or leaves ``value`` and writes the change ``into`` a tensor."""
-
-    def __call__(
-        self,
-        rule: Rule,
-        grad: Tensor,
-        value: Tensor,
-        slots: Slots,
-        hyper: Hyper,
-        into: Tensor | None = None,
-        stacked: bool = False,
-    ) -> None:
-        """See :func:`advance`."""
+Advance: TypeAlias = Callable[..., None]
+"""Called as :func:`advance` is."""
 
 
 def advance(
@@ -73,7 +62,7 @@ def _has_rows(rule: Rule, grad: Tensor) -> bool:
 def compiled() -> Advance:
     """:func:`advance` compiled by ``torch.compile``: one pass over memory, whatever the rule."""
     # torch's first compilation turns the validation of distributions off, for the whole process.
-    validates = torch.distributions.Distribution._validate_args
+    validates = validates_distributions()
     run = torch.compile(_apply, dynamic=False)
     torch.distributions.Distribution.set_default_validate_args(validates)
 
