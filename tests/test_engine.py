@@ -129,7 +129,7 @@ def test_torchs_own_optimizer_class_can_be_given_and_resumes(tmp_path):
     assert resumed.config["optimizer"]["name"] == "python"
 
 
-CALLS_BEFORE_STEP_1 = 2  # the autoguide's look at the model, and the first evaluation
+CALLS_BEFORE_STEP_1 = 3  # the autoguide's look at the model, that at its sites, and the first evaluation
 
 
 def breaks_at(step, kind):
@@ -209,7 +209,7 @@ def test_ctrl_c_ends_at_the_next_step_saves_and_can_be_resumed(tmp_path):
 
 
 def test_an_exception_of_the_model_saves_the_steps_before_it(tmp_path):
-    calls = {"count": -1}
+    calls = {"count": -2}
 
     def model():
         calls["count"] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import pyro
@@ -16,7 +17,9 @@ from sweepvi.engine.environment import device_of, dtype_of
 from sweepvi.engine.numerical import MAYBE_NUMERICAL, is_numerical
 from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.restoring import Restoring
-from sweepvi.errors import CheckpointError
+from sweepvi.engine.score import traces
+from sweepvi.errors import CheckpointError, raise_if
+from sweepvi.estimators.sites import latent_sites
 from sweepvi.estimators.trace_graph import BASELINE_STATE_PREFIX
 from sweepvi.loading import message_of
 from sweepvi.private import all_finite, unconstrained_params
@@ -43,13 +46,15 @@ class EagerEngine:
     def __init__(self, recipe: Recipe, isolation: Isolation) -> None:
         settings = recipe.settings
         self.recipe = recipe
-        self.problem = recipe.problem.to(dtype_of(settings), device_of(settings))
+        problem = recipe.problem.to(dtype_of(settings), device_of(settings))
+        self.problem = replace(problem, model=recipe.estimator.configured(problem.model))
         self.programs = {"model": self.problem.model, "guide": recipe.guide.build(self.problem.model)}
         self.step_count = 0
         self.last_rates: dict[str, float] = {}
         """Each parameter group's effective step size at the last step, taken or failed."""
         self.at_boundary = True
         """Whether the state is that between two steps: false if an interrupt has cut an update in half."""
+        raise_if(recipe.estimator.misfits(latent_sites(*traces(self.programs, self.problem))))
         self._elbo = recipe.estimator.build()
         self._restoring = Restoring({}, {})
         with torch.no_grad():

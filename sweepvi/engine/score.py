@@ -40,12 +40,18 @@ def log_weights(
     return torch.tensor(weights, dtype=torch.float64)
 
 
-def _log_weight(programs: Mapping[str, Program], problem: Problem) -> float:
+def traces(programs: Mapping[str, Program], problem: Problem) -> tuple[Any, Any]:
+    """Traces of the model and of the guide that it was run against; no graph of gradients."""
     arguments: Any = problem.args
-    try:
+    with torch.no_grad():
         guide_trace = poutine.trace(programs["guide"]).get_trace(*arguments, **problem.kwargs)
         model = poutine.replay(programs["model"], trace=guide_trace)
-        model_trace = poutine.trace(model).get_trace(*arguments, **problem.kwargs)
+        return poutine.trace(model).get_trace(*arguments, **problem.kwargs), guide_trace
+
+
+def _log_weight(programs: Mapping[str, Program], problem: Problem) -> float:
+    try:
+        model_trace, guide_trace = traces(programs, problem)
         return float(model_trace.log_prob_sum()) - float(guide_trace.log_prob_sum())
     except MAYBE_NUMERICAL as error:
         if not is_numerical(error):

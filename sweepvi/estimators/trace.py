@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from pyro.infer.trace_elbo import Trace_ELBO
 
-from sweepvi.estimators.estimator import Elbo, Estimator
+from sweepvi.estimators.estimator import Elbo, ParticleEstimator
 
 
 @dataclass(frozen=True)
-class Trace(Estimator):
+class Trace(ParticleEstimator):
     """Trace_ELBO: reparameterised gradients where possible, the score function elsewhere."""
 
     def build(self) -> Elbo:
         """A new ``Trace_ELBO``."""
-        return Trace_ELBO(num_particles=self.num_particles, vectorize_particles=self.vectorize_particles)
+        return Trace_ELBO(**self.options())

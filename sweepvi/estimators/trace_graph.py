@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pyro import poutine
 from pyro.infer.tracegraph_elbo import TraceGraph_ELBO
 
-from sweepvi.estimators.estimator import Elbo, Estimator
+from sweepvi.estimators.estimator import Elbo, ParticleEstimator
 from sweepvi.keys import Key
 
 BASELINE_STATE_PREFIX = "__baseline_avg_downstream_cost_"
@@ -22,18 +22,16 @@ BASELINE_STATE_PREFIX = "__baseline_avg_downstream_cost_"
 
 
 @dataclass(frozen=True)
-class TraceGraph(Estimator):
+class TraceGraph(ParticleEstimator):
     """TraceGraph_ELBO: score-function gradients with fewer terms, and baselines."""
+
+    reads_baselines: ClassVar = True
 
     baseline_beta: Annotated[float, Key("decay of sites' average baselines, where a site sets none", ge=0, lt=1)] = 0.9
 
     def build(self) -> Elbo:
         """A new ``TraceGraph_ELBO`` whose default ``baseline_beta`` is this one's."""
-        return _TraceGraph(
-            self.baseline_beta,
-            num_particles=self.num_particles,
-            vectorize_particles=self.vectorize_particles,
-        )
+        return _TraceGraph(self.baseline_beta, **self.options())
 
 
 class _TraceGraph(TraceGraph_ELBO):
