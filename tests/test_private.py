@@ -11,7 +11,7 @@ from pyro.nn import PyroModule, PyroParam
 from torch.distributions import constraints
 
 from sweepvi import private
-from sweepvi.estimators.trace_graph import BASELINE_STATE_PREFIX
+from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
 
 
 def test_foreach_copies_and_adds_in_place():

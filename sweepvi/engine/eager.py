@@ -19,8 +19,8 @@ from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.restoring import Restoring
 from sweepvi.engine.score import traces
 from sweepvi.errors import CheckpointError, raise_if
+from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX, OWN_PARAMETERS
 from sweepvi.estimators.sites import latent_sites
-from sweepvi.estimators.trace_graph import BASELINE_STATE_PREFIX
 from sweepvi.loading import message_of
 from sweepvi.private import all_finite, unconstrained_params
 from sweepvi.programs import Fitted, FittedState, Isolation, fitted_state, reachable_modules
@@ -48,7 +48,8 @@ class EagerEngine:
         self.recipe = recipe
         problem = recipe.problem.to(dtype_of(settings), device_of(settings))
         self.problem = replace(problem, model=recipe.estimator.configured(problem.model))
-        self.programs = {"model": self.problem.model, "guide": recipe.guide.build(self.problem.model)}
+        guide = recipe.guide.build(recipe.estimator.for_guide(self.problem.model))
+        self.programs = {"model": self.problem.model, "guide": guide}
         self.step_count = 0
         self.last_rates: dict[str, float] = {}
         """Each parameter group's effective step size at the last step, taken or failed."""
@@ -74,13 +75,9 @@ class EagerEngine:
         Raises ``NonFiniteError`` when the loss, a gradient or the model's own arithmetic is not finite. After that,
         as after any exception of the model, parameters, estimator state and random state are as before the step.
         """
-        before = _Before(self._modules)
         try:
-            loss = self._loss_and_gradients()
-            self._demand_finite(loss)
+            loss = self._evaluate()
         except BaseException:
-            self._random_after_failure = raw_random_state()
-            before.restore()
             self.last_rates = self.optimization.rates(self.step_count)
             raise
         self.optimization.adopt()
@@ -90,6 +87,22 @@ class EagerEngine:
         self.step_count += 1
         self.at_boundary = True
         return loss
+
+    def gradients(self) -> tuple[float, dict[str, Tensor]]:
+        """What the next step would follow: its estimate of -ELBO, and each parameter's gradient, unconstrained.
+
+        No parameter moves; random state and estimator state do, so that the next call is another draw. Parameters on
+        which nothing depends are left out. Raises as :meth:`step` does, and the next call draws on after that too.
+        """
+        try:
+            loss = self._evaluate()
+        except BaseException:
+            set_raw_random_state(self._random_after_failure)
+            raise
+        self.optimization.adopt()
+        found = {name: param.grad for name, param in self.optimization.live.items() if param.grad is not None}
+        self.optimization.clear_gradients()
+        return loss, found
 
     def skip(self) -> None:
         """Count the step that has just failed; the next one draws on, or it would fail in the same way."""
@@ -106,7 +119,7 @@ class EagerEngine:
         """Model and guide with a copy of everything that they need to run as fitted."""
         with self.optimization.evaluated():
             state = fitted_state(self._modules)
-        keep = [name for name in state.params if not name.startswith(BASELINE_STATE_PREFIX)]
+        keep = [name for name in state.params if not name.startswith((BASELINE_STATE_PREFIX, OWN_PARAMETERS))]
         params, constraints = ({name: table[name] for name in keep} for table in (state.params, state.constraints))
         late = partial(Restoring, dict(self._restoring.values), self._restoring.constraints)
         fitted = FittedState(params, constraints, state.modules)
@@ -162,6 +175,18 @@ class EagerEngine:
         values, constraints = snapshot.get("param")
         self._restoring = Restoring({**values, **instead}, constraints)
         self._restoring.restore_existing()
+
+    def _evaluate(self) -> float:
+        """The loss, its gradient left in the parameters; if that fails, everything is as before, gradients too."""
+        before = _Before(self._modules)
+        try:
+            loss = self._loss_and_gradients()
+            self._demand_finite(loss)
+        except BaseException:
+            self._random_after_failure = raw_random_state()
+            before.restore()
+            raise
+        return loss
 
     def _loss_and_gradients(self) -> float:
         try:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sweepvi.engine.group_optimizer import GroupOptimizer, group_optimizer
 from sweepvi.engine.waiting import Waiting
 from sweepvi.errors import CheckpointError, Problem, listed, raise_if, unique
-from sweepvi.estimators.trace_graph import BASELINE_STATE_PREFIX
+from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
 from sweepvi.optim.snapshot import demand_fit, load_slots, snapshot
 from sweepvi.partition.kinds import kind_of, network_weights
 from sweepvi.private import constraint_of, unconstrained_params

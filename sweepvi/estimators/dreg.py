@@ -54,7 +54,7 @@ class _DReG(BoundElbo):
     """Runs guide and model again once the weights are known: they enter a gradient again on its way to a draw."""
 
     def particles(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Weighted:
-        """The weights of all particles; with gradients, of such that give the bound's gradient where it is asked for."""
+        """The weights of all particles, with gradients that make them those of the bound, if gradients are on."""
         runs: list[Any] = list(self._get_traces(model, guide, args, kwargs))
         first = self._joined([run.weighted for run in runs])
         if not torch.is_grad_enabled():
@@ -88,6 +88,5 @@ def _again(run: _Run, share: Tensor) -> Weighted:
         model = poutine.replay(run.model, trace=guide_trace)
         model_trace = poutine.trace(model).get_trace(*run.args, **run.kwargs)
     guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
-    guide_trace.compute_score_parts()
     model_trace.compute_log_prob()
     return weighted(model_trace, guide_trace)

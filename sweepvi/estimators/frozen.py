@@ -31,7 +31,7 @@ class SameMinibatches(Messenger):
 
 
 def replayed(guide: Any, guide_trace: Any, draws: Mapping[str, Tensor], args: Any, kwargs: Any) -> Any:
-    """The trace of a guide that meets ``draws`` again, its parameters held fixed.
+    """The trace of a guide that meets ``draws`` again, its parameters held fixed; densities are computed.
 
     Args:
         guide: the guide.
@@ -49,7 +49,10 @@ def replayed(guide: Any, guide_trace: Any, draws: Mapping[str, Tensor], args: An
         else:
             kept.remove_node(name)
     with fixed_parameters():
-        return poutine.trace(poutine.replay(guide, trace=kept)).get_trace(*args, **kwargs)
+        again: Any = poutine.trace(poutine.replay(guide, trace=kept)).get_trace(*args, **kwargs)
+        # Here, and not later: a distribution may hold a parameter itself, and use it only now.
+        again.compute_score_parts()
+    return again
 
 
 def stochastic(guide_trace: Any) -> dict[str, Any]:

@@ -101,4 +101,4 @@ class BoundElbo(ELBO):
 
 def like_draws(weight: Tensor, site: Any) -> Tensor:
     """A weight by particle and plate, with dimensions of size 1 for the event of a site's draws."""
-    return weight.reshape(*weight.shape, *([1] * site["fn"].event_dim))
+    return weight.reshape(weight.shape + (1,) * site["fn"].event_dim)

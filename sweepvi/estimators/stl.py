@@ -36,8 +36,7 @@ class _STL(Trace_ELBO):
             model_trace, guide_trace = traces
             # Tensors of their own: a transform that remembers what it made of a draw would hide the path through it.
             draws = {name: site["value"].clone() for name, site in stochastic(guide_trace).items()}
-            fixed: Any = replayed(guide, guide_trace, draws, args, kwargs)
-        fixed.compute_score_parts()
+            fixed = replayed(guide, guide_trace, draws, args, kwargs)
         for name, site in guide_trace.nodes.items():
             if site["type"] == "sample" and getattr(site["fn"], "has_rsample", False):
                 log_prob, score, _ = site["score_parts"]

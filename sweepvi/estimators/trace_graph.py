@@ -19,14 +19,12 @@ from typing import Annotated, Any, ClassVar
 from torch import Tensor
 
 from sweepvi.errors import Problem, listed, unknown
-from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX, Baseline, Baselines, Kind
+from sweepvi.estimators.baselines import Baseline, Baselines, Kind
 from sweepvi.estimators.baselines.given import problems_of
 from sweepvi.estimators.costs import CostElbo, Evaluation
 from sweepvi.estimators.estimator import Elbo, ParticleEstimator
 from sweepvi.estimators.sites import LatentSite
 from sweepvi.keys import Key
-
-__all__ = ["BASELINE_STATE_PREFIX", "TraceGraph"]
 
 
 @dataclass(frozen=True)
