@@ -51,6 +51,10 @@ class Estimator(Keyed, ABC):
         """The model as the estimator needs it; the guide is built for it, and the fit is scored with it."""
         return model
 
+    def for_guide(self, model: Program) -> Program:
+        """The configured model as an autoguide is to see it: without variables that need no guide."""
+        return model
+
     def misfits(self, sites: Mapping[str, LatentSite]) -> list[Problem]:
         """What is wrong with using this estimator for a model and guide with these latent variables, by name."""
         return [*self._unread_baselines(sites), *self._not_reparameterised(sites), *self._missing(sites)]
