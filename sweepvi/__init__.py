@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sweepvi.api import fit
     from sweepvi.errors import CheckpointError, ConfigError, DivergedError, SweepviError
+    from sweepvi.probing.api import probe
     from sweepvi.results import FitResult
 
 __version__ = "0.1.0"
 
-__all__ = ["CheckpointError", "ConfigError", "DivergedError", "FitResult", "SweepviError", "fit"]
+__all__ = ["CheckpointError", "ConfigError", "DivergedError", "FitResult", "SweepviError", "fit", "probe"]
 
 _HOME = {
     "fit": "sweepvi.api",
+    "probe": "sweepvi.probing.api",
     "FitResult": "sweepvi.results",
     "CheckpointError": "sweepvi.errors",
     "ConfigError": "sweepvi.errors",

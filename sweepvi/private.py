@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
 from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
+from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
 
 # One call for many small tensors: the public way is a Python call each. torch.optim is built on these.
 foreach_copy_: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
 foreach_add_: Any = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
 foreach_zero_: Any = torch._foreach_zero_  # pyright: ignore[reportPrivateImportUsage]
+
+# What torch's own Gamma and Dirichlet draw with: where other noise takes its place.
+standard_gamma: Any = torch._standard_gamma  # pyright: ignore[reportPrivateImportUsage]
+standard_gamma_grad: Any = torch._standard_gamma_grad  # pyright: ignore[reportPrivateImportUsage]
+sample_dirichlet: Any = torch._sample_dirichlet  # pyright: ignore[reportPrivateImportUsage]
 
 # Public, but not exported where it is documented.
 LinAlgError: type[Exception] = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
@@ -43,6 +51,11 @@ def unconstrained_params() -> dict[str, Tensor]:
 def constraint_of(name: str) -> Any:
     """The constraint of a parameter; the public way copies the table."""
     return pyro.get_param_store()._constraints[name]
+
+
+def constraints_table() -> dict[str, Any]:
+    """The parameter store's own constraints by name, live."""
+    return pyro.get_param_store()._constraints
 
 
 def is_module_parameter(name: str) -> bool:
@@ -82,6 +95,59 @@ def is_subsample(site: Any) -> bool:
 def is_minibatch(site: Any) -> bool:
     """Whether a trace's site is a plate's choice of fewer entries than there are."""
     return is_subsample(site) and len(site["value"]) < site["fn"].size
+
+
+class _Dirichlet:
+    """Dirichlet draws as gamma draws divided by their sum, differentiable through them."""
+
+    @staticmethod
+    def apply(concentration: Tensor) -> Tensor:
+        gammas = torch._standard_gamma(concentration)  # pyright: ignore[reportPrivateImportUsage]
+        return gammas / gammas.sum(-1, keepdim=True)
+
+
+@contextmanager
+def transformable() -> Iterator[None]:
+    """Inside, parts of torch and Pyro that no function transform can pass through are replaced.
+
+    ``torch.distributions.Dirichlet`` draws by an ``autograd.Function`` of the old kind. Checks of arguments, and
+    Pyro's warnings of NaN, branch on values.
+    """
+    warners = [
+        module for name, module in sys.modules.items() if name.startswith("pyro.") and "warn_if_nan" in vars(module)
+    ]
+    replaced: list[tuple[Any, str, Any]] = [
+        (torch.distributions.dirichlet, "_Dirichlet", _Dirichlet),
+        *((module, "warn_if_nan", lambda *args, **kwargs: None) for module in warners),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
+    with pyro.validation_enabled(False):
+        try:
+            for owner, name, value in replaced:
+                setattr(owner, name, value)
+            yield
+        finally:
+            for owner, name, value in before:
+                setattr(owner, name, value)
+
+
+@contextmanager
+def whole_plates() -> Iterator[None]:
+    """Inside, plates that would draw a minibatch take everything; a minibatch that is given to a plate stays.
+
+    A plate compares the size of its minibatch with the one that it was asked for: no effect handler can change it.
+    """
+    messenger: Any = SubsampleMessenger
+    original = messenger.__dict__["_subsample"]
+
+    def whole(name: str, size: Any = None, subsample_size: Any = None, subsample: Any = None, *more: Any) -> Any:
+        return original.__func__(name, size, None if subsample is None else subsample_size, subsample, *more)
+
+    messenger._subsample = staticmethod(whole)
+    try:
+        yield
+    finally:
+        messenger._subsample = original
 
 
 def is_deterministic(site: Any) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,16 +22,32 @@ class Problem:
     """What is to be inferred: ``model(*args, **kwargs)``, and the same arguments for the guide."""
 
     model: Program
+    """What runs; or a class or :class:`Fresh`, of which every fit makes its own."""
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Problem:
         """The same problem on a copy of its data: floating-point tensors as ``dtype``, all on ``device``."""
-        return Problem(
-            self.model,
-            tuple(_moved(value, dtype, device) for value in self.args),
-            {key: _moved(value, dtype, device) for key, value in self.kwargs.items()},
+        return replace(
+            self,
+            args=tuple(_moved(value, dtype, device) for value in self.args),
+            kwargs={key: _moved(value, dtype, device) for key, value in self.kwargs.items()},
         )
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Stands for a model with networks: called without arguments, as a class would be, it makes one.
+
+    That happens under the fit's own seed, and data is loaded under one that all fits share. So two seeds fit the same
+    data from different weights.
+    """
+
+    make: Callable[[], Program]
+
+    def __call__(self) -> Program:
+        """A new model."""
+        return self.make()
 
 
 def given_problem(model: Program, args: Any, kwargs: Mapping[str, Any] | None) -> Problem:
@@ -59,6 +75,9 @@ def _moved(value: Any, dtype: torch.dtype, device: torch.device) -> Any:
 @dataclass(frozen=True)
 class Model(Keyed, ABC):
     """A model component: what ``conf/model/*.yaml`` names."""
+
+    brings_guide: ClassVar[bool] = False
+    """Whether what runs has a method ``guide``, for ``guide=own``."""
 
     @abstractmethod
     def problem(self, load: Load) -> Problem:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from pyro.infer.autoguide import AutoGuide
+from torch import nn
 
 from sweepvi import registry
 from sweepvi.errors import ConfigError, collected, raise_if, unknown
@@ -18,10 +19,11 @@ from sweepvi.errors import Problem as Complaint
 from sweepvi.estimators import Estimator
 from sweepvi.guides import Guide
 from sweepvi.guides.custom import GivenGuide
+from sweepvi.guides.own import OwnGuide
 from sweepvi.loading import called, loader, path_of
 from sweepvi.optim import Rule
 from sweepvi.partition import Partition
-from sweepvi.problem import Problem
+from sweepvi.problem import Fresh, Problem
 from sweepvi.random_state import seeded
 from sweepvi.schedule import Schedule
 from sweepvi.settings import Settings
@@ -89,7 +91,18 @@ def check(config: Mapping[str, Any], given: Container[str] = ()) -> list[Complai
     if named and "partition" in config and "partition" not in wrong and "partition" not in given:
         partition = registry.build("partition", config["partition"])
         problems += _group_optimizers(partition, config["optimizer"], "optimizer" in given)[1]
+    if not any(group in wrong or group in given for group in ("model", "guide")):
+        problems += _no_own_guide(config["model"]["name"], config["guide"]["name"])
     return problems
+
+
+def _no_own_guide(model: str, guide: str) -> list[Complaint]:
+    """Whether a shipped model is to run with a guide of its own and has none; a user's is asked once it is loaded."""
+    if guide != "own" or model == "custom":
+        return []
+    bringing = [row.name for row in registry.rows("model") if row.component().brings_guide]
+    message = f"model={model} brings none ({', '.join(bringing)} do); use auto_normal"
+    return [] if model in bringing else [Complaint.of("guide", guide, message)]
 
 
 def _group_optimizers(
@@ -179,6 +192,8 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
             ),
         )
     raise_if(problems)
+    if isinstance(guide, OwnGuide):
+        guide = guide.of(model)
     nodes = {
         g: dict(config[g]) if g in given else registry.described(config[g]["name"], parts[g]) for g in registry.GROUPS
     }
@@ -211,7 +226,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-RESUMABLE = ("steps", "log_every", "checkpoint_every", "score_draws")
+RESUMABLE = ("steps", "log_every", "checkpoint_every", "score_draws", "score_minibatches")
 """Keys of ``engine`` that say where a fit ends and how it is watched, and may change when it is resumed."""
 
 
@@ -241,10 +256,18 @@ def _plain(value: Any) -> Any:
 
 def _instance(group: str, program: Any, node: Mapping[str, Any]) -> Any:
     """The program, or an instance of it if it is a class; an autoguide's class waits for the model."""
-    if not isinstance(program, type) or issubclass(program, AutoGuide):
+    if isinstance(program, type) and issubclass(program, AutoGuide):
         return program
     key, path = (f"{group}.path", node["path"]) if "path" in node else (group, path_of(program))
-    made = called(key, path, program)
+    made = called(key, path, program) if isinstance(program, type | Fresh) else program
+    if group == "model":
+        made = _that_runs(made)
     if not callable(made):
         raise ConfigError([Complaint.of(key, path, f"is not callable: {type(made).__name__}")])
     return made
+
+
+def _that_runs(model: Any) -> Any:
+    """A model itself; or its method ``model``, if it is an object that has one and cannot be called."""
+    silent = isinstance(model, nn.Module) and type(model).forward is nn.Module.forward
+    return getattr(model, "model", model) if silent or not callable(model) else model

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+_COMPILED = {
+    "jit_trace": "trace",
+    "jit_trace_graph": "trace_graph",
+    "jit_trace_enum": "trace_enum",
+    "jit_trace_mean_field": "trace_mean_field",
+    "jittrace_elbo": "trace",
+    "jittracegraph_elbo": "trace_graph",
+    "jittraceenum_elbo": "trace_enum",
+    "jittracemeanfield_elbo": "trace_mean_field",
+}
+
 REFUSED = {
     ("optimizer", "lbfgs"): (
         "refused: it estimates curvature from differences of gradients, and those of an ELBO are mostly noise. It is "
         "sound only where the noise is frozen, which no engine does yet; use clipped_adam, or "
         "schedule_free_prodigy, which has nothing to tune"
     ),
+    **{
+        ("estimator", name): (
+            "refused: Pyro's compiled estimators record the first run of model and guide and repeat that from then on, "
+            f"whatever the programs would do next (branches, late parameters); use {plain}"
+        )
+        for name, plain in _COMPILED.items()
+    },
 }
 
 

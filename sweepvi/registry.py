@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sweepvi.errors import Problem, raise_if, unknown
+from sweepvi.errors import Problem, listed, raise_if, unknown
 from sweepvi.keys import Keyed, KeySpec, construct, keys_of
 from sweepvi.refused import refusal
 
@@ -59,6 +59,9 @@ def register(group: str, name: str, target: str) -> None:
 for _group, _name, _target in (
     ("model", "radon", "sweepvi.models.radon:Radon"),
     ("model", "eight_schools", "sweepvi.models.eight_schools:EightSchools"),
+    ("model", "uk_drivers", "sweepvi.models.uk_drivers:UKDrivers"),
+    ("model", "digits_vae", "sweepvi.models.digits_vae:DigitsVAE"),
+    ("model", "digits_sbn", "sweepvi.models.digits_sbn:DigitsSBN"),
     ("model", "custom", "sweepvi.models.custom:CustomModel"),
     ("guide", "auto_normal", "sweepvi.guides.auto_normal:AutoNormal"),
     ("guide", "auto_diagonal_normal", "sweepvi.guides.auto_diagonal_normal:AutoDiagonalNormal"),
@@ -70,14 +73,27 @@ for _group, _name, _target in (
     ),
     ("guide", "auto_delta", "sweepvi.guides.auto_delta:AutoDelta"),
     ("guide", "auto_iaf_normal", "sweepvi.guides.auto_iaf_normal:AutoIAFNormal"),
+    ("guide", "own", "sweepvi.guides.own:OwnGuide"),
     ("guide", "custom", "sweepvi.guides.custom:CustomGuide"),
     ("estimator", "trace", "sweepvi.estimators.trace:Trace"),
     ("estimator", "trace_graph", "sweepvi.estimators.trace_graph:TraceGraph"),
+    ("estimator", "trace_mean_field", "sweepvi.estimators.trace_mean_field:TraceMeanField"),
+    ("estimator", "trace_enum", "sweepvi.estimators.trace_enum:TraceEnum"),
+    ("estimator", "trace_tmc", "sweepvi.estimators.trace_tmc:TraceTMC"),
     ("estimator", "stl", "sweepvi.estimators.stl:STL"),
     ("estimator", "rloo", "sweepvi.estimators.rloo:RLOO"),
     ("estimator", "iwae", "sweepvi.estimators.iwae:IWAE"),
     ("estimator", "dreg", "sweepvi.estimators.dreg:DReG"),
     ("estimator", "vimco", "sweepvi.estimators.vimco:VIMCO"),
+    ("estimator", "renyi", "sweepvi.estimators.renyi:Renyi"),
+    (
+        "estimator",
+        "reweighted_wake_sleep",
+        "sweepvi.estimators.reweighted_wake_sleep:ReweightedWakeSleep",
+    ),
+    ("estimator", "tail_adaptive", "sweepvi.estimators.tail_adaptive:TailAdaptive"),
+    ("estimator", "mmd", "sweepvi.estimators.mmd:MMD"),
+    ("estimator", "energy_distance", "sweepvi.estimators.energy_distance:EnergyDistance"),
     ("optimizer", "clipped_adam", "sweepvi.optim.clipped_adam:ClippedAdamRule"),
     ("optimizer", "adagrad_rmsprop", "sweepvi.optim.adagrad_rmsprop:AdagradRMSPropRule"),
     ("optimizer", "dct_adam", "sweepvi.optim.dct_adam:DCTAdamRule"),
@@ -153,7 +169,16 @@ def _made(group: str, node: Any, where: str) -> tuple[Any, list[Problem]]:
         message = refusal(group, str(node["name"])) or unknown(group, str(node["name"]), names(group))
         return None, [Problem.of(f"{where}.name", node["name"], message)]
     values = {key: value for key, value in node.items() if key != "name"}
-    return construct(row.component(), values, where, _resolve)
+    made, problems = construct(row.component(), values, where, _resolve)
+    own = {spec.name for spec in row.specs()}
+    strange = {f"{where}.{key}": str(key) for key in values if key not in own}
+    return made, [_pointing(row, strange[p.key], p) if p.key in strange else p for p in problems]
+
+
+def _pointing(row: Row, key: str, problem: Problem) -> Problem:
+    """The problem of a key that a component does not have; if others of its group have it, it says which."""
+    owners = [other.name for other in rows(row.group) if any(spec.name == key for spec in other.specs())]
+    return replace(problem, message=f"{problem.message}; a key of {listed(owners)}") if owners else problem
 
 
 def _resolve(group: str, node: Any) -> Any:

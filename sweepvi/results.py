@@ -12,13 +12,15 @@ from typing import Any
 import pyro
 import torch
 from omegaconf import OmegaConf
-from pyro import poutine
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sweepvi.diagnostics import elbo_score
 from sweepvi.engine import Checkpoint, Outcome, Snapshot, restored
 from sweepvi.engine.environment import environment
+from sweepvi.engine.full_data import coverage
+from sweepvi.engine.marginal import posterior_trace, sums_out
+from sweepvi.engine.score import traces
 from sweepvi.errors import Problem as Complaint
 from sweepvi.errors import SweepviError, raise_if
 from sweepvi.estimators import Trace
@@ -66,10 +68,15 @@ class FitResult:
     elbo: float | None
     """ELBO of the finished fit in nats, on fresh draws; None unless it finished.
 
-    On full data, but for models that take minibatches by a plate: there, over random minibatches, scaled up.
+    On all of the data, also where a fit's steps take minibatches of it; a note says so if that could not be.
     """
     elbo_se: float | None
     """Standard error of ``elbo``, in nats."""
+    data_size: int | None
+    """Entries of the model's observed sites, on all of the data; None unless the fit finished.
+
+    A vector or image that one site observes as an event (``to_event``) counts once.
+    """
     steps: int
     seconds: float
     """Time spent on steps; scoring not counted."""
@@ -87,6 +94,11 @@ class FitResult:
     """What can be run; None if the result was loaded without its model."""
 
     @property
+    def elbo_per_datum(self) -> float | None:
+        """``elbo`` divided by ``data_size``, in nats; None if either is unknown."""
+        return None if self.elbo is None or not self.data_size else self.elbo / self.data_size
+
+    @property
     def guide(self) -> FittedProgram:
         """The guide with its fitted parameters; call it, or give it to ``pyro.infer.Predictive``."""
         return self._fitted("guide")
@@ -99,16 +111,21 @@ class FitResult:
     def sample(self, n: int, seed: int = 0) -> dict[str, Tensor]:
         """Posterior draws by site: latent variables and ``pyro.deterministic`` sites, each of shape [n, …].
 
-        Where a plate takes minibatches, its own name gives the indices that each draw is of.
+        Plates that take minibatches in a fit's steps are whole here. Where that cannot be, the plate's own name gives
+        the indices that each draw is of.
 
         Raises ``SweepviError`` if the result was loaded without its model.
         """
         run = self._demand_runnable()
         draws: dict[str, list[Tensor]] = {}
+        programs = run.fitted.programs
         with environment(run.settings, run.fitted.modules, run.fitted.state), run.fitted.late(), torch.no_grad():
+            seen = coverage(programs, run.problem)
             pyro.set_rng_seed(seed)
             for _ in range(n):
-                for name, value in _draw(run.fitted.programs, run.problem).items():
+                with seen.plates():
+                    drawn = _draw(programs, run.problem)
+                for name, value in drawn.items():
                     draws.setdefault(name, []).append(value)
         return {name: torch.stack(values) for name, values in draws.items()}
 
@@ -173,6 +190,7 @@ class FitResult:
         """What ``result.json`` holds."""
         return {
             **{key: getattr(self, key) for key in _SUMMARY},
+            "elbo_per_datum": self.elbo_per_datum,
             "steps_per_second": self.steps / self.seconds if self.seconds > 0 else None,
             "config_hash": config_hash(self.config),
             **self.provenance,
@@ -194,6 +212,7 @@ _SUMMARY = (
     "message",
     "elbo",
     "elbo_se",
+    "data_size",
     "steps",
     "seconds",
     "seed",
@@ -216,8 +235,8 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
     notes = [note for note in (recipe.guide.note(),) if note]
     if score.nonfinite:
         notes.append(f"no ELBO: {score.nonfinite} of {outcome.log_weights.numel()} fresh draws are not finite")
-    if outcome.minibatches:
-        notes.append(f"the ELBO is over random minibatches of {', '.join(outcome.minibatches)}, scaled up")
+    if outcome.score_note and outcome.log_weights.numel():
+        notes.append(outcome.score_note)
     settings = recipe.settings
     return FitResult(
         status=outcome.status,
@@ -227,6 +246,7 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         params={name: value.cpu() for name, value in outcome.fitted.state.constrained().items()},
         elbo=score.elbo if outcome.status == "finished" else None,
         elbo_se=score.standard_error if outcome.status == "finished" else None,
+        data_size=outcome.data_size,
         steps=outcome.steps,
         seconds=outcome.seconds,
         seed=settings.seed,
@@ -252,7 +272,7 @@ def _read(cls: type[FitResult], folder: Path) -> FitResult:
         params=load_file(folder / PARAMS),
         config={str(key): value for key, value in config.items()},
         provenance={key: summary.pop(key) for key in ("versions", "git_commit")},
-        **{key: summary[key] for key in _SUMMARY},
+        **{key: summary.get(key) for key in _SUMMARY},
     )
 
 
@@ -282,10 +302,10 @@ _UNUSED: dict[str, Any] = {
 
 
 def _draw(programs: Mapping[str, Any], problem: Problem) -> dict[str, Tensor]:
-    """One posterior draw: the guide's latent variables, and what the model computes from them."""
-    guide = poutine.trace(programs["guide"]).get_trace(*problem.args, **problem.kwargs)
-    replayed = poutine.replay(programs["model"], trace=guide)
-    model = poutine.trace(replayed).get_trace(*problem.args, **problem.kwargs)
+    """One posterior draw: the guide's latent variables, those summed over, and what the model computes from them."""
+    model, guide = traces(programs, problem)
+    if sums_out(model, guide):
+        model = posterior_trace(programs, problem, model, guide)
     nodes: Any = model.nodes.items()
     sites: dict[str, Any] = {name: site for name, site in nodes if site["type"] == "sample"}
     wanted = (name for name, site in sites.items() if _is_drawn(site))

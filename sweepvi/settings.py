@@ -24,5 +24,8 @@ class Settings(Keyed):
         Key("at a NaN or infinite loss or gradient: end as diverged, leave that update out, or raise"),
     ] = "stop"
     score_draws: Annotated[int, Key("fresh draws for the reported ELBO; 0 reports none", ge=0)] = 1000
+    score_minibatches: Annotated[
+        bool, Key("score on minibatches of plates, scaled up, instead of on all of the data")
+    ] = False
     log_every: Annotated[int, Key("steps between lines of progress in the log", ge=1)] = 500
     checkpoint_every: Annotated[int, Key("steps between checkpoints; 0 writes one, at the end", ge=0)] = 500

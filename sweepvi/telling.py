@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 def one(result: FitResult, folder: Path) -> str:
     """A run's end: how it went, where it is, and the command that comes next."""
-    lines = [f"{result.status}: {result.message}" if result.message else f"{result.status}: ELBO {elbo(result)}"]
+    lines = [
+        f"{result.status}: {result.message}"
+        if result.message
+        else f"{result.status}: ELBO {elbo(result)}{_per_datum(result)}"
+    ]
     speed = f" ({result.steps / result.seconds:,.0f} steps/s)" if result.seconds > 0 else ""
     lines.append(f"{result.steps:,} steps in {result.seconds:.1f} s{speed}")
     if result.skipped:
@@ -40,6 +44,11 @@ def elbo(result: FitResult) -> str:
     if result.elbo is None:
         return "not computed"
     return f"{result.elbo:.2f}" + (f" ± {result.elbo_se:.2f}" if result.elbo_se is not None else "")
+
+
+def _per_datum(result: FitResult) -> str:
+    each = result.elbo_per_datum
+    return "" if each is None else f", {each:.4g} per datum (of {result.data_size:,})"
 
 
 def command(verb: str, folder: Path, config: dict[str, Any]) -> str:

@@ -205,7 +205,7 @@ MISSPELT = [
     ("optimizer=adam.yaml", ["optimizer = 'adam.yaml'", "did you mean adam"]),
     ("optimizer=../guide/auto_normal", ["optimizer", "../guide/auto_normal", OPTIMIZERS]),
     ("guide=autonormal", ["guide = 'autonormal'", "did you mean auto_normal"]),
-    ("model=radom", ["model = 'radom'", "did you mean radon?", "custom, eight_schools, radon"]),
+    ("model=radom", ["model = 'radom'", "did you mean radon?", "digits_vae, eight_schools, radon, uk_drivers"]),
     ("scheduler=exponental", ["scheduler = 'exponental'", "did you mean exponential"]),
     ("estimator=tarce", ["estimator = 'tarce'", "did you mean trace", "trace, trace_graph"]),
     ("partition=singel", ["partition = 'singel'", "did you mean single?"]),

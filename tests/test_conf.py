@@ -13,7 +13,11 @@ from sweepvi.catalogue import yaml_text
 
 OPTIONS = [(group, name) for group in config.groups() for name in config.options(group)]
 REQUIRED = {
+    ("estimator", "trace_enum"): ["estimator.strict_enumeration_warning=false"],  # the default model has
+    ("estimator", "trace_tmc"): ["estimator.strict_enumeration_warning=false"],  # nothing to enumerate
     ("partition", "groups"): ["partition.groups={slow:{glob:'*.scales.*',lr_factor:0.1},other:{kind:rest}}"],
+    ("guide", "own"): ["model=digits_vae"],
+    ("model", "digits_sbn"): ["guide=own", "estimator=trace_graph"],
     ("scheduler", "torch"): ["scheduler.scheduler=CosineAnnealingLR", "scheduler.arguments={T_max:100}"],
 }
 PATHS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from contextlib import contextmanager
 
 import pyro
 import pyro.distributions as dist
@@ -12,7 +13,10 @@ import pytest
 import torch
 
 import sweepvi
+from sweepvi.api import recipe_from
 from sweepvi.engine import Checkpoint, Observer, Snapshot
+from sweepvi.engine.eager import EagerEngine, NonFiniteError
+from sweepvi.engine.environment import environment
 from sweepvi.errors import CheckpointError, ConfigError, DivergedError
 
 QUICK = {"steps": 40, "score_draws": 20}
@@ -285,3 +289,65 @@ def test_data_is_cast_to_the_settings_type():
 def test_nothing_to_optimize_is_said():
     with pytest.raises(ConfigError, match="no parameters; there is nothing to optimize"):
         sweepvi.fit(conjugate, (X,), guide=lambda x: pyro.sample("mean", dist.Normal(0.0, 1.0)))
+
+
+@contextmanager
+def engine_of(model, lr=1.0):
+    """The engine of a fit of a model without data, as it is before the first step."""
+    recipe = recipe_from(
+        model,
+        guide="auto_normal",
+        estimator="trace",
+        optimizer={"name": "sgd", "lr": lr},
+        scheduler="constant",
+        partition="single",
+        engine={"name": "eager"},
+    )
+    with environment(recipe.settings, {}) as isolation:
+        yield EagerEngine(recipe, isolation)
+
+
+def values_of(engine):
+    return {name: param.detach().clone() for name, param in engine.optimization.live.items()}
+
+
+def two_sites():
+    pyro.sample("b", dist.Normal(pyro.sample("a", dist.Normal(1.0, 2.0)), 0.5))
+
+
+def test_gradients_are_what_a_step_follows():
+    """Gradient descent with step size 1 moves by minus the gradient."""
+    with engine_of(two_sites) as engine:
+        loss, gradients = engine.gradients()
+    with engine_of(two_sites) as engine:
+        before = values_of(engine)
+        assert engine.step() == loss
+        moved = {name: before[name] - value for name, value in values_of(engine).items()}
+    assert len(moved) == 4
+    torch.testing.assert_close(gradients, moved)
+
+
+def test_gradients_move_no_parameter_and_draw_on():
+    """Steps that do not move either meet the same draws."""
+    with engine_of(two_sites) as engine:
+        before = values_of(engine)
+        losses = [engine.gradients()[0] for _ in range(3)]
+        assert all(torch.equal(before[name], value) for name, value in values_of(engine).items())
+        assert all(param.grad is None for param in engine.optimization.live.values())
+        assert engine.step_count == 0
+    with engine_of(two_sites, lr=1e-30) as engine:
+        assert losses == [engine.step() for _ in range(3)]
+    assert len(set(losses)) == 3
+
+
+def test_gradients_that_are_not_finite_raise_and_the_next_ones_are_another_draw():
+    with engine_of(breaks_at([2], "inf")) as engine:
+        before, first = values_of(engine), engine.gradients()[0]
+        with pytest.raises(NonFiniteError, match=r"AutoNormal\.locs\.x"):
+            engine.gradients()
+        assert all(torch.equal(before[name], value) for name, value in values_of(engine).items())
+        assert all(param.grad is None for param in engine.optimization.live.values())
+        third = engine.gradients()[0]
+    with engine_of(breaks_at([], "inf")) as engine:
+        expected = [engine.gradients()[0] for _ in range(3)]
+    assert [first, third] == [expected[0], expected[2]]

@@ -76,6 +76,9 @@ def rows() -> Iterator[Row]:
     for name, problems, particles in (
         ("trace", ALL, PARTICLES),
         ("trace_graph", ALL, PARTICLES),
+        ("trace_mean_field", REPARAMETERISED, PARTICLES),
+        ("trace_enum", ALL, PARTICLES),
+        ("trace_tmc", REPARAMETERISED, PARTICLES),
         ("rloo", ALL, PAIRS),
         ("stl", REPARAMETERISED, PARTICLES),
     ):
@@ -87,6 +90,9 @@ def rows() -> Iterator[Row]:
             yield from (Row("trace_graph", problem, keys, ELBO, baselines) for keys in particles)
     for name, problems in (("iwae", ALL), ("vimco", ALL), ("dreg", REPARAMETERISED)):
         yield from (Row(name, problem, keys, Bound(2)) for problem in problems for keys in PAIRS)
+    for alpha in (-1.0, 0.5, 2.0):
+        keys = {"num_particles": 2, "alpha": alpha}
+        yield from (Row("renyi", problem, keys, Bound(2, alpha)) for problem in ALL)
     yield from (Row(name, Discrete, {"num_particles": 3}, Bound(3)) for name in ("iwae", "vimco"))
 
 
@@ -117,7 +123,8 @@ def assert_unbiased(elbo: Any, row: Row) -> None:
         assert bool(((mean - exact[name]).abs() < 4 * error).all()), f"{name}: biased: {mean}, not {exact[name]}"
     assert _precise(draws, exact), "so noisy that an error of 2 % would not be noticed"
     values = torch.tensor(losses).double()
-    assert abs(values.mean() - exact_loss) < 6 * values.std() / len(values) ** 0.5, "another objective"
+    rounding = 1e-5 * abs(exact_loss)
+    assert abs(values.mean() - exact_loss) < 6 * values.std() / len(values) ** 0.5 + rounding, "another objective"
 
 
 def _mean(found: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -133,7 +140,8 @@ def _precise(draws: dict[str, list[torch.Tensor]], exact: dict[str, torch.Tensor
 
 def test_every_estimator_that_says_it_is_unbiased_has_a_row():
     unbiased = {row.name for row in registry.rows("estimator") if row.component().unbiased}
-    assert {row.name for row in ROWS} == unbiased
+    others = {"energy_distance"}  # no objective of a table of outcomes: see test_pyro_objectives.py
+    assert {row.name for row in ROWS} == unbiased - others
 
 
 def test_the_exact_gradients_are_exact():

@@ -689,35 +689,6 @@ def test_an_array_of_words_is_passed_through(tmp_path):
     assert all(entry == (np.ndarray, ["a", "b"]) for entry in seen)
 
 
-# Minibatches.
-
-
-def test_draws_say_which_rows_they_are_of():
-    size, batch_size = 9, 3
-
-    def batched():
-        return pyro.plate("data", size, subsample_size=batch_size)
-
-    def model():
-        with batched():
-            pyro.sample("local", dist.Normal(0.0, 10.0))
-
-    def guide():
-        loc = pyro.param("loc", torch.arange(float(size)))
-        with batched() as batch:
-            pyro.sample("local", dist.Normal(loc[batch], 1e-3))
-
-    result = sweepvi.fit(model, guide=guide, optimizer={"name": "sgd", "lr": 1e-30}, **QUICK)
-    draws = result.sample(6)
-    assert draws.keys() == {"local", "data"}
-    assert draws["data"].dtype == torch.int64
-    assert draws["data"].shape == (6, batch_size)
-    assert all(len(set(row)) == batch_size for row in draws["data"].tolist())
-    assert torch.equal(draws["local"].round().long(), draws["data"])
-    assert any("minibatch" in note for note in result.notes)
-    assert not any("minibatch" in note for note in sweepvi.fit(conjugate, (X,), **FEW).notes)
-
-
 # The command line.
 
 MINE = """

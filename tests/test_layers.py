@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "registry": {"errors", "keys", "refused"},
     "recipe": BASE | COMPONENTS | {"registry"},
     "engine": BASE | COMPONENTS | {"recipe"},
+    "lanes": BASE | COMPONENTS | {"recipe", "engine"},
     "results": BASE | COMPONENTS | {"registry", "recipe", "engine", "diagnostics", "run_folder"},
     "report": {"errors", "files"},
     "progress": {"engine"},
@@ -40,7 +41,12 @@ MAY_IMPORT = {
     "telling": {"config", "results"},
     "cli": BASE
     | {"__init__", "config", "command", "preflight", "catalogue", "telling", "progress", "api", "recipe", "results"},
-    "__init__": {"api", "errors", "results"},
+    "probing": BASE
+    | COMPONENTS
+    | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling"}
+    | {"command", "preflight", "catalogue", "cli", "__init__"},
+    "probe": {"probing"},
+    "__init__": {"api", "errors", "results", "probing"},
     "__main__": {"cli"},
 }
 
@@ -86,3 +92,4 @@ def loaded_by(code):
 def test_import_and_help_load_nothing_heavy():
     assert loaded_by("import sweepvi") == "[]"
     assert loaded_by("import sweepvi.cli; sweepvi.cli.main(['--help'])") == "[]"
+    assert loaded_by("import sweepvi.probing.command as c; c.main(['--help'])") == "[]"

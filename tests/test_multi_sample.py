@@ -211,3 +211,22 @@ def test_a_baseline_of_the_guide_that_would_be_ignored_is_an_error():
     infer = {"baseline": {"use_decaying_avg_baseline": True}}
     with pytest.raises(sweepvi.ConfigError, match=r"infer baseline of w: w .Normal. is differentiated"):
         sweepvi.fit(mixed, guide=mixed_guide(infer), estimator="trace_graph", steps=3)
+
+
+def test_stl_runs_a_network_twice_without_a_warning():
+    network = torch.nn.Linear(1, 2)
+
+    def model():
+        with pyro.plate("rows", 4):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("y", dist.Normal(z, 1.0), obs=Y.float())
+
+    def guide():
+        pyro.module("network", network)
+        with pyro.plate("rows", 4):
+            loc, log_scale = network(Y.float()[:, None]).unbind(-1)
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()))
+
+    with pyro.get_param_store().scope():
+        built("stl").loss_and_grads(model, guide)
+        assert network.weight.grad.abs().min() > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyro
 import pyro.distributions as dist
+import pytest
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoGuideList, AutoNormal
@@ -99,3 +100,19 @@ def test_whether_distributions_are_validated_is_what_was_set():
             assert private.validates_distributions() is validates
     finally:
         torch.distributions.Distribution.set_default_validate_args(before)
+
+
+def test_plates_are_whole_inside_and_nothing_stays_changed():
+    def rows():
+        with pyro.plate("data", 9, subsample_size=2) as found:
+            return len(found)
+
+    def fails():
+        with private.whole_plates():
+            assert rows() == 9
+            raise KeyError
+
+    assert rows() == 2
+    with pytest.raises(KeyError):
+        fails()
+    assert rows() == 2

@@ -49,7 +49,20 @@ def own(x):
 def test_a_saved_result_is_the_result(tmp_path):
     result = sweepvi.fit("eight_schools", folder=tmp_path / "run", **QUICK)
     loaded = sweepvi.FitResult.load(tmp_path / "run")
-    for name in ("status", "elbo", "elbo_se", "steps", "seconds", "seed", "config", "notes", "provenance", "engine"):
+    for name in (
+        "status",
+        "elbo",
+        "elbo_se",
+        "data_size",
+        "elbo_per_datum",
+        "steps",
+        "seconds",
+        "seed",
+        "config",
+        "notes",
+        "provenance",
+        "engine",
+    ):
         assert getattr(loaded, name) == getattr(result, name), name
     assert torch.equal(loaded.losses, result.losses)
     torch.testing.assert_close(loaded.rates, result.rates, rtol=0, atol=0)
@@ -105,16 +118,6 @@ def test_draws_are_of_latent_and_deterministic_sites_and_seeded():
     torch.testing.assert_close(draws["theta"], draws["mu"][:, None] + draws["tau"][:, None] * draws["theta_trans"])
     assert torch.equal(result.sample(6)["mu"], draws["mu"])
     assert not torch.equal(result.sample(6, seed=1)["mu"], draws["mu"])
-
-
-def test_draws_of_a_minibatch_come_with_its_indices():
-    draws = sweepvi.fit(own, (torch.randn(9),), **QUICK).sample(4)
-    assert {name: tuple(value.shape) for name, value in draws.items()} == {
-        "mean": (4,),
-        "data": (4, 3),
-        "local": (4, 3),
-        "twice": (4, 3),
-    }
 
 
 def test_model_and_guide_are_ready_for_predictive():

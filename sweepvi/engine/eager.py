@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -56,16 +56,16 @@ class EagerEngine:
         self.at_boundary = True
         """Whether the state is that between two steps: false if an interrupt has cut an update in half."""
         raise_if(recipe.estimator.misfits(latent_sites(*traces(self.programs, self.problem))))
-        self._elbo = recipe.estimator.build()
+        self.elbo = recipe.estimator.build()
         self._restoring = Restoring({}, {})
         with torch.no_grad():
-            self._elbo.loss(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
+            self.elbo.loss(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
         # Parameters of networks that no search finds are the user's all the same.
         isolation.protect(unconstrained_params().values())
         self._reach = {**self.programs, "args": self.problem.args, "kwargs": self.problem.kwargs}
-        self._modules = reachable_modules(self._reach)
+        self.modules = reachable_modules(self._reach)
         self._random_after_failure = raw_random_state()
-        self.optimization = Optimization(recipe, self._modules)
+        self.optimization = Optimization(recipe, self.modules)
         # So that a step's draws do not depend on how many it took to get here.
         pyro.set_rng_seed(settings.seed)
 
@@ -104,6 +104,27 @@ class EagerEngine:
         self.optimization.clear_gradients()
         return loss, found
 
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Inside, gradients may be taken, and parameters moved; afterwards all is as before."""
+        before, values = _Before(self.modules), {name: p.detach().clone() for name, p in self.optimization.live.items()}
+        try:
+            yield
+        finally:
+            self.move_to(values)
+            before.restore()
+
+    def move_to(self, values: Mapping[str, Tensor]) -> None:
+        """Give parameters, unconstrained, other values."""
+        with torch.no_grad():
+            for name, value in values.items():
+                self.optimization.live[name].copy_(value)
+
+    @property
+    def baseline_networks(self) -> Mapping[str, torch.nn.Module]:
+        """The networks that the estimator has as baselines."""
+        return getattr(getattr(self.elbo, "baselines", None), "networks", {})
+
     def skip(self) -> None:
         """Count the step that has just failed; the next one draws on, or it would fail in the same way."""
         set_raw_random_state(self._random_after_failure)
@@ -118,7 +139,7 @@ class EagerEngine:
     def fitted(self) -> Fitted:
         """Model and guide with a copy of everything that they need to run as fitted."""
         with self.optimization.evaluated():
-            state = fitted_state(self._modules)
+            state = fitted_state(self.modules)
         keep = [name for name in state.params if not name.startswith((BASELINE_STATE_PREFIX, OWN_PARAMETERS))]
         params, constraints = ({name: table[name] for name in keep} for table in (state.params, state.constraints))
         late = partial(Restoring, dict(self._restoring.values), self._restoring.constraints)
@@ -129,7 +150,7 @@ class EagerEngine:
 
     def snapshot(self) -> Snapshot:
         """All that the next step depends on."""
-        state, waiting = fitted_state(self._modules), self._restoring
+        state, waiting = fitted_state(self.modules), self._restoring
         constraints = {name: repr(constraint) for name, constraint in state.constraints.items()}
         snapshot = Snapshot()
         snapshot.put("param", waiting.values | state.params, waiting.constraints | constraints)
@@ -155,9 +176,9 @@ class EagerEngine:
         """Create the parameters that wait for a step, where none is left; an evaluation that leaves nothing else."""
         if not self._restoring.values:
             return
-        before = _Before(self._modules)
+        before = _Before(self.modules)
         with torch.no_grad(), self._restoring:
-            self._elbo.loss(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
+            self.elbo.loss(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
         before.restore_state()
         self.optimization.adopt()
 
@@ -167,7 +188,7 @@ class EagerEngine:
 
     def _restore_programs(self, snapshot: Snapshot, instead: Mapping[str, Tensor]) -> None:
         """Give networks and parameters their values; those in ``instead`` go before the snapshot's."""
-        for path, module in self._modules.items():
+        for path, module in self.modules.items():
             values = snapshot.get(f"module/{path}")[0]
             for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
                 if name in values:
@@ -178,7 +199,7 @@ class EagerEngine:
 
     def _evaluate(self) -> float:
         """The loss, its gradient left in the parameters; if that fails, everything is as before, gradients too."""
-        before = _Before(self._modules)
+        before = _Before(self.modules)
         try:
             loss = self._loss_and_gradients()
             self._demand_finite(loss)
@@ -191,7 +212,7 @@ class EagerEngine:
     def _loss_and_gradients(self) -> float:
         try:
             with self._restoring if self._restoring.values else nullcontext():
-                loss = self._elbo.loss_and_grads(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
+                loss = self.elbo.loss_and_grads(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
         except MAYBE_NUMERICAL as error:
             if not is_numerical(error):
                 raise

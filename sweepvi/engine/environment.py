@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,7 @@ def environment(
         stack.enter_context(seeded(settings.seed))
         stack.enter_context(_torch_defaults(settings))
         stack.enter_context(_quiet_about_nan())
+        stack.enter_context(_quiet_about_plates())
         for module in modules.values():
             module.to(device_of(settings), dtype_of(settings))
         yield isolation
@@ -65,3 +67,15 @@ def _quiet_about_nan() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Encountered (NaN|\\+?inf|-inf)", category=UserWarning)
         yield
+
+
+@contextmanager
+def _quiet_about_plates() -> Iterator[None]:
+    """Pyro logs how many dimensions it finds that plates use, in every fit."""
+    log = logging.getLogger("pyro.infer.elbo")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

@@ -14,9 +14,10 @@ from torch import Tensor
 from sweepvi.engine.checkpoint import Checkpoint, Snapshot
 from sweepvi.engine.eager import EagerEngine, NonFiniteError
 from sweepvi.engine.environment import environment
+from sweepvi.engine.full_data import coverage
 from sweepvi.engine.interrupt import Interrupt, interruptible
 from sweepvi.engine.observer import Observer
-from sweepvi.engine.score import log_weights, minibatches
+from sweepvi.engine.score import log_weights
 from sweepvi.engine.trial_run import start
 from sweepvi.problem import Problem
 from sweepvi.programs import Fitted, reachable_modules
@@ -54,8 +55,10 @@ class Outcome:
     snapshot: Snapshot
     """All that a continuation needs."""
     engine: str = "eager"
-    minibatches: list[str] = field(default_factory=list)
-    """Plates of which every evaluation sees a random part; known if the fit finished."""
+    data_size: int | None = None
+    """Entries of observed sites, with those outside of minibatches; None unless the fit finished."""
+    score_note: str = ""
+    """What a reader of the score must know."""
 
 
 @dataclass
@@ -233,9 +236,12 @@ def _outcome(engine: EagerEngine, ledger: _Ledger, status: Status, message: str)
 
 
 def _score(outcome: Outcome, engine: EagerEngine, observer: Observer, interrupt: Interrupt) -> None:
-    draws = engine.recipe.settings.score_draws
+    settings = engine.recipe.settings
+    draws = settings.score_draws
     with engine.optimization.evaluated(), outcome.fitted.late():
-        outcome.log_weights = log_weights(engine.programs, engine.problem, draws, interrupt, observer.scoring)
-        outcome.minibatches = minibatches(engine.programs, engine.problem)
+        seen = coverage(engine.programs, engine.problem, settings.score_minibatches)
+        outcome.data_size, outcome.score_note = seen.data_size, seen.note
+        with seen.plates():
+            outcome.log_weights = log_weights(engine.programs, engine.problem, draws, interrupt, observer.scoring)
     if len(outcome.log_weights) < draws:
         outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"

@@ -11,9 +11,9 @@ from pyro import poutine
 from torch import Tensor
 
 from sweepvi.engine.interrupt import Interrupt
+from sweepvi.engine.marginal import marginal_log_weight, sums_out
 from sweepvi.engine.numerical import MAYBE_NUMERICAL, is_numerical
 from sweepvi.guides.guide import Program
-from sweepvi.private import is_minibatch
 from sweepvi.problem import Problem
 
 SCORE_SEED = 1_000_003
@@ -52,15 +52,10 @@ def traces(programs: Mapping[str, Program], problem: Problem) -> tuple[Any, Any]
 def _log_weight(programs: Mapping[str, Program], problem: Problem) -> float:
     try:
         model_trace, guide_trace = traces(programs, problem)
+        if sums_out(model_trace, guide_trace):
+            return marginal_log_weight(programs, problem, model_trace, guide_trace)
         return float(model_trace.log_prob_sum()) - float(guide_trace.log_prob_sum())
     except MAYBE_NUMERICAL as error:
         if not is_numerical(error):
             raise
         return float("nan")
-
-
-def minibatches(programs: Mapping[str, Program], problem: Problem) -> list[str]:
-    """The plates of which an evaluation sees a random part."""
-    with torch.no_grad():
-        nodes: Any = poutine.trace(programs["guide"]).get_trace(*problem.args, **problem.kwargs).nodes
-    return [name for name, site in nodes.items() if site["type"] == "sample" and is_minibatch(site)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pyro import poutine
 
 from sweepvi.engine.eager import EagerEngine
@@ -30,10 +32,18 @@ def start(recipe: Recipe, isolation: Isolation) -> EagerEngine:
         raise
     except (Exception, SystemExit) as error:
         at_fault = "guide" if _model_runs_alone(recipe) else "model"
-        raise ConfigError([Problem(at_fault, f"does not run on its data: {described(error)}")]) from error
+        raise ConfigError([Problem(at_fault, _said(error))]) from error
     if not engine.optimization.live:
         raise ConfigError([Problem("guide", "model and guide have no parameters; there is nothing to optimize")])
     return engine
+
+
+def _said(error: BaseException) -> str:
+    discrete = re.search(r"cannot handle discrete sample site '(.*?)'", str(error))
+    if discrete:
+        name = discrete.group(1)
+        return f"autoguides are for continuous variables, {name} is discrete; sum over it with estimator=trace_enum"
+    return f"does not run on its data: {described(error)}"
 
 
 def _model_runs_alone(recipe: Recipe) -> bool:

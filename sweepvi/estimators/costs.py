@@ -53,7 +53,7 @@ class CostElbo(ELBO):
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """-ELBO, averaged over particles."""
         with torch.no_grad():
-            return -sum(float(one.elbo) for one in self.evaluations(model, guide, args, kwargs)) / self.num_particles
+            return -sum(one.elbo.item() for one in self.evaluations(model, guide, args, kwargs)) / self.num_particles
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """-ELBO, averaged over particles; its gradient is left in the parameters."""
@@ -61,7 +61,7 @@ class CostElbo(ELBO):
         surrogate = self.surrogate_loss(evaluations) / self.num_particles
         if surrogate.requires_grad:
             surrogate.backward(retain_graph=self.retain_graph)
-        return -sum(float(one.elbo.detach()) for one in evaluations) / self.num_particles
+        return -sum(one.elbo.item() for one in evaluations) / self.num_particles
 
     @abstractmethod
     def surrogate_loss(self, evaluations: list[Evaluation]) -> Tensor:

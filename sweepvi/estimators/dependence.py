@@ -132,9 +132,14 @@ def _writes(func: Any, kwargs: Mapping[str, Any]) -> bool:
 
 
 def _in_a_library() -> bool:
-    """Whether the innermost code that is not torch's own dispatch is torch's or Pyro's."""
+    """Whether the innermost code that does not pass a call on is torch's or Pyro's."""
     frame: Any = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__", "") in ("torch._tensor", "torch.overrides"):
+    while frame is not None and _passes_on(frame):
         frame = frame.f_back
     module = frame.f_globals.get("__name__", "") if frame is not None else ""
     return module.partition(".")[0] in _LIBRARIES
+
+
+def _passes_on(frame: Any) -> bool:
+    dispatching = frame.f_globals.get("__name__", "") in ("torch._tensor", "torch.overrides")
+    return dispatching or frame.f_code.co_name == "__torch_function__"

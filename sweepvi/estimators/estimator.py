@@ -32,6 +32,8 @@ class Estimator(Keyed, ABC):
 
     objective: ClassVar[str] = "-ELBO"
     """What is minimised. Only estimators of one objective can be compared by their gradients."""
+    objective_keys: ClassVar[tuple[str, ...]] = ()
+    """The keys that are part of the objective: with others, it is another."""
     unbiased: ClassVar[bool] = True
     """Whether the mean of the estimates is the gradient of the objective."""
     reparameterised_only: ClassVar[bool] = False
@@ -42,6 +44,12 @@ class Estimator(Keyed, ABC):
     """Whether latent variables of the model may be missing from the guide: they are summed or sampled by themselves."""
 
     num_particles: Annotated[int, Key("draws averaged in each gradient", ge=1)] = 1
+
+    @property
+    def minimised(self) -> str:
+        """The objective with the values of its keys: ``-Rényi bound (alpha=0.5)``."""
+        keys = listed(f"{key}={getattr(self, key)}" for key in self.objective_keys)
+        return f"{self.objective} ({keys})" if keys else self.objective
 
     @abstractmethod
     def build(self) -> Elbo:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from pyro import poutine
@@ -36,11 +37,29 @@ def replayed(guide: Any, guide_trace: Any, draws: Mapping[str, Tensor], args: An
     Args:
         guide: the guide.
         guide_trace: its trace.
-        draws: by site, what takes the place of the trace's own draws. Sites that are not in it, such as those that an
-            autoguide computes from others, are computed anew.
+        draws: by site, what takes the place of the trace's own draws; see :func:`at_draws`.
         args: the guide's arguments.
         kwargs: the guide's keyword arguments.
 
+    """
+    with fixed_parameters():
+        again: Any = poutine.trace(at_draws(guide, guide_trace, draws)).get_trace(*args, **kwargs)
+        # Here, and not later: a distribution may hold a parameter itself, and use it only now.
+        again.compute_score_parts()
+    return again
+
+
+def path_only(guide: Any, guide_trace: Any, args: Any, kwargs: Any) -> Any:
+    """The trace of a guide that meets its own draws again: its densities depend on parameters through draws alone."""
+    # Tensors of their own: a transform that remembers what it made of a draw would hide the path through it.
+    draws = {name: site["value"].clone() for name, site in stochastic(guide_trace).items()}
+    return replayed(guide, guide_trace, draws, args, kwargs)
+
+
+def at_draws(guide: Any, guide_trace: Any, draws: Mapping[str, Tensor]) -> Any:
+    """The guide, to meet ``draws`` again where it met the trace's.
+
+    Sites that are not in ``draws``, such as those that an autoguide computes from others, are computed anew.
     """
     kept = guide_trace.copy()
     for name in list(kept.nodes):
@@ -48,11 +67,7 @@ def replayed(guide: Any, guide_trace: Any, draws: Mapping[str, Tensor], args: An
             kept.nodes[name] = {**kept.nodes[name], "value": draws[name]}
         else:
             kept.remove_node(name)
-    with fixed_parameters():
-        again: Any = poutine.trace(poutine.replay(guide, trace=kept)).get_trace(*args, **kwargs)
-        # Here, and not later: a distribution may hold a parameter itself, and use it only now.
-        again.compute_score_parts()
-    return again
+    return poutine.replay(guide, trace=kept)
 
 
 def stochastic(guide_trace: Any) -> dict[str, Any]:
@@ -64,14 +79,34 @@ def stochastic(guide_trace: Any) -> dict[str, Any]:
     }
 
 
+_ways_to_fix: list[Callable[[], AbstractContextManager[None]]] = []
+
+
 @contextmanager
-def fixed_parameters() -> Iterator[None]:
-    """Inside, the parameters of the fit require no gradient."""
+def fixing_by(fix: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Inside, parameters are held fixed inside ``fix()``: for parameters that are no leaves of a graph."""
+    _ways_to_fix.append(fix)
+    try:
+        yield
+    finally:
+        _ways_to_fix.pop()
+
+
+def fixed_parameters() -> AbstractContextManager[None]:
+    """Inside, the parameters of the fit carry no gradient."""
+    return _ways_to_fix[-1]() if _ways_to_fix else _without_gradients()
+
+
+@contextmanager
+def _without_gradients() -> Iterator[None]:
     learning = [param for param in unconstrained_params().values() if param.requires_grad]
     for param in learning:
         param.requires_grad_(False)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of a network that is registered already.
+            warnings.filterwarnings("ignore", message=".*was not registered in the param store")
+            yield
     finally:
         for param in learning:
             param.requires_grad_(True)

@@ -24,41 +24,52 @@ from torch import Tensor
 class Weighted:
     """The weights of one particle, or of all at once."""
 
-    log_weight: Tensor
-    """log p − log q, shape [*plates] or [particles, *plates], of the plates that all sites are in."""
+    log_p: Tensor
+    """Shape [*plates] or [particles, *plates], of the plates that all sites are in."""
+    log_q: Tensor
+    """Of the same shape."""
     score: Tensor | None
     """log q of the draws that cannot be differentiated, of the same shape; None if there are none."""
     scale: float
     """Factor on the bound: total size / minibatch size."""
 
+    @property
+    def log_weight(self) -> Tensor:
+        """The logarithm of p / q."""
+        return self.log_p - self.log_q
+
 
 def weighted(model_trace: Any, guide_trace: Any) -> Weighted:
     """The importance weights of a pair of traces whose densities have been computed."""
-    sites = [
-        (sign, site)
-        for sign, trace in ((1, model_trace), (-1, guide_trace))
-        for site in trace.nodes.values()
-        if site["type"] == "sample"
-    ]
-    stacks = [frozenset(frame for frame in site["cond_indep_stack"] if frame.vectorized) for _, site in sites]
+    in_model, in_guide = _samples(model_trace), _samples(guide_trace)
+    sites = [*in_model, *in_guide]
+    stacks = [frozenset(frame for frame in site["cond_indep_stack"] if frame.vectorized) for site in sites]
     common = reduce(frozenset.intersection, stacks)
-    scales = {float(site["scale"]) for _, site in sites}
+    scales = {float(site["scale"]) for site in sites}
     scale = scales.pop() if len(scales) == 1 else 1.0
-    weights, scores = MultiFrameTensor(), MultiFrameTensor()
-    for sign, site in sites:
-        weights.add((site["cond_indep_stack"], sign * site["log_prob"] / scale))
-        if sign < 0 and not getattr(site["fn"], "has_rsample", False):
-            scores.add((site["cond_indep_stack"], site["score_parts"].score_function))
-    log_weight: Any = weights.sum_to(common)
-    score: Any = scores.sum_to(common) if scores else None
-    return Weighted(log_weight, score, scale)
+    scored = [site for site in in_guide if not getattr(site["fn"], "has_rsample", False)]
+    log_p: Any = _sum(common, in_model, [site["log_prob"] / scale for site in in_model])
+    log_q: Any = _sum(common, in_guide, [site["log_prob"] / scale for site in in_guide])
+    score: Any = _sum(common, scored, [site["score_parts"].score_function for site in scored])
+    return Weighted(log_p, log_q if in_guide else torch.zeros_like(log_p), score if scored else None, scale)
+
+
+def _samples(trace: Any) -> list[Any]:
+    return [site for site in trace.nodes.values() if site["type"] == "sample"]
+
+
+def _sum(plates: Any, sites: list[Any], terms: list[Tensor]) -> Any:
+    """The sum of terms over sites, and over all plates but ``plates``."""
+    pairs = zip(sites, terms, strict=True)
+    return MultiFrameTensor(*((site["cond_indep_stack"], term) for site, term in pairs)).sum_to(plates)
 
 
 def stacked(parts: list[Weighted]) -> Weighted:
     """All particles in the first dimension."""
     scores = [part.score for part in parts if part.score is not None]
     score = torch.stack(scores) if len(scores) == len(parts) else None
-    return Weighted(torch.stack([part.log_weight for part in parts]), score, parts[0].scale)
+    log_p, log_q = torch.stack([part.log_p for part in parts]), torch.stack([part.log_q for part in parts])
+    return Weighted(log_p, log_q, score, parts[0].scale)
 
 
 def log_mean(log_weight: Tensor) -> Tensor:
@@ -67,13 +78,13 @@ def log_mean(log_weight: Tensor) -> Tensor:
 
 
 class BoundElbo(ELBO):
-    """An object whose loss is minus the importance-weighted bound."""
+    """An object whose loss is minus a bound: the importance-weighted one, if :meth:`bound` is not another."""
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Minus the bound."""
         with torch.no_grad():
             particles = self.particles(model, guide, args, kwargs)
-            return -float(log_mean(particles.log_weight).sum()) * particles.scale
+            return -self.bound(particles.log_weight).sum().item() * particles.scale
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """Minus the bound; its gradient is left in the parameters."""
@@ -81,7 +92,11 @@ class BoundElbo(ELBO):
         surrogate = self.surrogate_bound(particles) * -particles.scale
         if surrogate.requires_grad:
             surrogate.backward(retain_graph=self.retain_graph)
-        return -float(log_mean(particles.log_weight.detach()).sum()) * particles.scale
+        return -self.bound(particles.log_weight).sum().item() * particles.scale
+
+    def bound(self, log_weight: Tensor) -> Tensor:
+        """The bound of log weights of shape [particles, *plates]: shape [*plates]."""
+        return log_mean(log_weight)
 
     @abstractmethod
     def surrogate_bound(self, particles: Weighted) -> Tensor:

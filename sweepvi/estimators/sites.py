@@ -21,32 +21,45 @@ class LatentSite:
     in_model: bool
     baseline: Mapping[str, Any]
     """The guide's own ``infer={"baseline": …}``, empty if there is none."""
-    enumerated: bool
-    """Whether its ``infer`` asks for enumeration."""
+    enumerated: str
+    """How its ``infer`` asks for enumeration: ``parallel`` or ``sequential``; empty if it does not."""
+    countable: bool = False
+    """Whether its values can be enumerated: it is discrete, and finitely many values are possible."""
+    model_path: bool = False
+    """Whether draws of the model, too, are differentiable functions of noise."""
 
 
 def latent_sites(model_trace: Any, guide_trace: Any) -> dict[str, LatentSite]:
     """Latent variables by name, the guide's first; traces are of ``pyro.poutine.trace``."""
-    found = {name: site for name, site in model_trace.nodes.items() if _is_latent(site)}
-    in_guide = {name: site for name, site in guide_trace.nodes.items() if _is_latent(site)}
+    found = {name: site for name, site in model_trace.nodes.items() if is_latent(site)}
+    in_guide = {name: site for name, site in guide_trace.nodes.items() if is_latent(site)}
     return {
         name: LatentSite(
-            distribution=_distribution_name(site["fn"]),
+            distribution=distribution_name(site["fn"]),
             path=bool(getattr(site["fn"], "has_rsample", False)),
             in_guide=name in in_guide,
             in_model=name in found,
             baseline=site["infer"].get("baseline") or {},
-            enumerated=bool(site["infer"].get("enumerate")),
+            enumerated=site["infer"].get("enumerate") or "",
+            countable=is_countable(site),
+            model_path=name in found and bool(getattr(found[name]["fn"], "has_rsample", False)),
         )
         for name, site in {**in_guide, **{k: v for k, v in found.items() if k not in in_guide}}.items()
     }
 
 
-def _is_latent(site: Any) -> bool:
+def is_latent(site: Any) -> bool:
+    """Whether a trace's site is a latent variable."""
     return site["type"] == "sample" and not site["is_observed"] and not is_subsample(site)
 
 
-def _distribution_name(fn: Any) -> str:
+def is_countable(site: Any) -> bool:
+    """Whether the values of a trace's sample site can be enumerated."""
+    return bool(getattr(site["fn"], "has_enumerate_support", False))
+
+
+def distribution_name(fn: Any) -> str:
+    """The class of a distribution, whatever shape or mask it was given."""
     while hasattr(fn, "base_dist") and type(fn).__name__ in (
         "Independent",
         "ExpandedDistribution",

@@ -15,7 +15,7 @@ from pyro.distributions.score_parts import ScoreParts
 from pyro.infer.trace_elbo import Trace_ELBO
 
 from sweepvi.estimators.estimator import Elbo, ParticleEstimator
-from sweepvi.estimators.frozen import SameMinibatches, replayed, stochastic
+from sweepvi.estimators.frozen import SameMinibatches, path_only
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,7 @@ class _STL(Trace_ELBO):
         with SameMinibatches():
             traces: Any = super()._get_trace(model, guide, args, kwargs)
             model_trace, guide_trace = traces
-            # Tensors of their own: a transform that remembers what it made of a draw would hide the path through it.
-            draws = {name: site["value"].clone() for name, site in stochastic(guide_trace).items()}
-            fixed = replayed(guide, guide_trace, draws, args, kwargs)
+            fixed = path_only(guide, guide_trace, args, kwargs)
         for name, site in guide_trace.nodes.items():
             if site["type"] == "sample" and getattr(site["fn"], "has_rsample", False):
                 log_prob, score, _ = site["score_parts"]

@@ -8,6 +8,7 @@ from sweepvi.guides.auto_multivariate_normal import AutoMultivariateNormal
 from sweepvi.guides.auto_normal import AutoNormal
 from sweepvi.guides.custom import CustomGuide
 from sweepvi.guides.guide import Guide, Program
+from sweepvi.guides.own import OwnGuide
 
 __all__ = [
     "AutoDelta",
@@ -18,5 +19,6 @@ __all__ = [
     "AutoNormal",
     "CustomGuide",
     "Guide",
+    "OwnGuide",
     "Program",
 ]

@@ -62,7 +62,14 @@ class Arena:
         return slots
 
     def update(
-        self, grad: Tensor, arena: Tensor, slots: Slots, hyper: Hyper, step: Step, clock: Step | None = None
+        self,
+        grad: Tensor,
+        arena: Tensor,
+        slots: Slots,
+        hyper: Hyper,
+        step: Step,
+        clock: Step | None = None,
+        global_norm: Tensor | None = None,
     ) -> tuple[Tensor, Slots]:
         """One update of every lane.
 
@@ -73,6 +80,7 @@ class Arena:
             hyper: every hyperparameter by key, a number or a float64 tensor ``[K, 1]``; bounds under ``clip`` too.
             step: number of this update from 1, a number or a float64 tensor ``[K, 1]``.
             clock: what schedules and decay go by; ``step`` unless steps were left out.
+            global_norm: norm of all gradients, ``[K, 1]``, if there are more than these.
 
         Returns:
             The new arena and slots; nothing is changed in place.
@@ -81,7 +89,7 @@ class Arena:
         decay = self.rule.decay(hyper, step if clock is None else clock)
         hyper = {**hyper, self.rule.rate: hyper[self.rule.rate] * decay}
         if hyper["clip"]:
-            grad = clipped(grad, hyper["clip"], self.sizes)
+            grad = clipped(grad, hyper["clip"], self.sizes, global_norm)
         deltas, new = [], {}
         for place, part in enumerate(self._parts):
             own = {key.partition("/")[2]: slot for key, slot in slots.items() if key.startswith(f"{place}/")}

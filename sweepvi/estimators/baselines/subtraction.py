@@ -31,7 +31,8 @@ class Baselines:
     def __init__(self, declared: Mapping[str, Kind | Baseline], beta: float) -> None:
         self.declared = declared
         self.beta = beta
-        self._networks: dict[str, nn.Module] = {}
+        self.networks: dict[str, nn.Module] = {}
+        """By site, those that learn."""
 
     def of(self, site: str) -> Baseline:
         """What is declared for a site."""
@@ -40,17 +41,17 @@ class Baselines:
     def meet(self, guide_trace: Any, costs: Mapping[str, Tensor]) -> None:
         """Create the networks of sites that are new, and see to it that they are trained: a guide's own, too."""
         for name, cost in costs.items():
-            if name in self._networks:
+            if name in self.networks:
                 continue
             options = guide_trace.nodes[name]["infer"].get("baseline")
             if options:
                 network = network_of(options)
                 if network is not None and not _in_store(network):
-                    self._networks[name] = registered(name, network)
+                    self.networks[name] = registered(name, network)
             elif self.of(name).kind == "network":
                 known = features(name, guide_trace, cost.shape)
                 network = BaselineNetwork(known.shape[-1], self.of(name).hidden).to(cost.device, cost.dtype)
-                self._networks[name] = registered(name, network)
+                self.networks[name] = registered(name, network)
 
     def subtracted(self, name: str, guide_trace: Any, cost: Tensor) -> tuple[Tensor, Tensor]:
         """The cost less its baseline, of its shape; and the loss that trains the baseline, shape []. Neither carries
@@ -69,7 +70,7 @@ class Baselines:
             return cost - declared.value, nothing
         if declared.kind == "network":
             known = features(name, guide_trace, cost.shape)
-            baseline, loss = network_baseline(name, self._networks[name], known, cost, beta)
+            baseline, loss = network_baseline(name, self.networks[name], known, cost, beta)
             return cost - baseline, loss
         return cost, nothing
 
