@@ -1,0 +1,1 @@
+"""Lanes: many fits of one program at once."""

@@ -1,0 +1,175 @@
+"""A fit's loss as a pure function of an arena, checked against the estimator as it is."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+
+from sweepvi.engine.eager import EagerEngine
+from sweepvi.estimators.sites import distribution_name
+from sweepvi.lanes.evaluation import Evaluation
+from sweepvi.lanes.minibatches import GivenMinibatches, Minibatch, RecordedMinibatches, filled
+from sweepvi.lanes.noise import NoiseLayout, Sort
+from sweepvi.lanes.randomness import Given, Recorded
+from sweepvi.loading import is_the_users, message_of
+from sweepvi.private import constraints_table, transformable
+from sweepvi.random_state import raw_random_state, set_raw_random_state
+
+RECORDING_SEED = 1
+
+
+class NotCapturedError(Exception):
+    """A fit's loss cannot be made a pure function; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A pure function, and what it takes."""
+
+    evaluation: Evaluation
+    shapes: dict[str, torch.Size]
+    """Parameter name → shape, in the order of the arena's columns."""
+    start: Tensor
+    """Parameters where the fit starts: shape [D]."""
+    state: dict[str, Tensor]
+    """The estimator's state where the fit starts, by name."""
+    noise: NoiseLayout
+    minibatches: list[Minibatch]
+
+    def unpacked(self, row: Tensor) -> dict[str, Tensor]:
+        """Parameters by name, of one lane's row of the arena, shape [D]."""
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        parts = row.split(sizes)
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def gradients(
+        self, arena: Tensor, state: Mapping[str, Tensor], noise: Mapping[Sort, Tensor], rows: list[Tensor]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Of every lane: the gradient [K, D], the loss [K], and the estimator's state after the evaluation.
+
+        Args:
+            arena: unconstrained parameters, shape [K, D].
+            state: by name, with a leading dimension of lanes.
+            noise: by sort, shape [K, numbers]; see :class:`NoiseLayout`.
+            rows: the minibatches, which lanes share.
+
+        """
+
+        def lane(row: Tensor, state: dict[str, Tensor], noise: dict[Sort, Tensor]) -> tuple[Tensor, Any]:
+            with GivenMinibatches(rows), Given(self.noise.of_lane(noise)) as given:
+                found = self.evaluation(self.unpacked(row), state)
+            given.demand_all_taken()
+            return found.surrogate, (found.loss, found.state)
+
+        both = grad_and_value(lane, has_aux=True)
+        gradient, (_, (loss, after)) = vmap(both, randomness="error")(arena, dict(state), dict(noise))
+        return gradient, loss.detach(), after
+
+
+def captured(engine: EagerEngine) -> Captured:
+    """The loss of a fit that is about to start, captured and compared with the engine's own gradients.
+
+    Raises ``NotCapturedError``. The engine is left as it was.
+    """
+    before = raw_random_state()
+    try:
+        found = _recorded(engine)
+        _demand_equal(found, engine)
+    except NotCapturedError:
+        raise
+    except Exception as error:
+        raise NotCapturedError(_reason(error)) from error
+    finally:
+        set_raw_random_state(before)
+    return found
+
+
+def _recorded(engine: EagerEngine) -> Captured:
+    params = dict(engine.optimization.live)
+    modules = {**engine.modules, **engine.baseline_networks}
+    evaluation = Evaluation(engine.elbo, engine.programs, engine.problem, modules, params, dict(constraints_table()))
+    with _Unseen() as unseen, RecordedMinibatches() as choices, Recorded(RECORDING_SEED) as recorded:
+        found = evaluation(params, {})
+    unseen.demand_none()
+    return Captured(
+        evaluation,
+        {name: param.shape for name, param in params.items()},
+        torch.cat([param.detach().flatten() for param in params.values()]),
+        {name: torch.zeros_like(value) for name, value in found.state.items()},
+        NoiseLayout(recorded.draws),
+        choices.choices,
+    )
+
+
+def _reason(error: Exception) -> str:
+    """What a program did that no transform can pass through, and where in the user's code."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if is_the_users(f.filename)]
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
+    if "data-dependent control flow" in str(error):
+        return f"{place}branches on the value of a tensor"
+    return f"{place}{message_of(error, 200)}"
+
+
+def _demand_equal(found: Captured, engine: EagerEngine) -> None:
+    """Compare two lanes, at the start and beside it, with the engine's own gradients on the same noise."""
+    device = found.start.device
+    with torch.no_grad():
+        beside = found.start + 0.01 * torch.linspace(-1.0, 1.0, len(found.start)).to(found.start)
+        arena = torch.stack([found.start, beside])
+        seeds, step = torch.tensor([1, 2], device=device), torch.tensor([0], device=device)
+        noise = {sort: rows[0] for sort, rows in found.noise.filled(seeds, step).items()}
+        rows = [choice[0] for choice in filled(found.minibatches, 0, step)]
+        state = {name: torch.stack([value, value]) for name, value in found.state.items()}
+    gradient, loss, _ = found.gradients(arena, state, noise, rows)
+    for lane in range(2):
+        own = found.unpacked(arena[lane])
+        draws = found.noise.of_lane({sort: numbers[lane] for sort, numbers in noise.items()})
+        with engine.undone(), transformable(), GivenMinibatches(rows), Given(draws, in_place=True):
+            engine.move_to(own)
+            expected_loss, expected = engine.gradients()
+        _demand_close("the loss", loss[lane], torch.tensor(expected_loss))
+        for name, part in found.unpacked(gradient[lane]).items():
+            _demand_close(f"the gradient of {name}", part, expected.get(name, torch.zeros_like(part)))
+
+
+def _demand_close(what: str, ours: Tensor, theirs: Tensor) -> None:
+    tolerance = 1e-3 if ours.dtype == torch.float32 else 1e-8
+    theirs = theirs.to(ours)
+    size = theirs.abs().max() if theirs.numel() else theirs.new_zeros(())
+    if bool(((ours - theirs).abs() > tolerance * (size + tolerance)).any()):
+        raise NotCapturedError(
+            f"captured, {what} differs from the estimator's own by {(ours - theirs).abs().max():.3g}"
+        )
+
+
+class _Unseen(Messenger):
+    """Inside, notes after which sites torch's own generator has moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites: list[str] = []
+        self._state = torch.get_rng_state()
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        self._note(f"the draw of {msg['name']} ({distribution_name(msg['fn'])})")
+
+    def demand_none(self) -> None:
+        """Raise ``NotCapturedError`` if the generator has moved."""
+        self._note("a random function outside of all sample sites")
+        if self.sites:
+            raise NotCapturedError(f"{self.sites[0]} takes its random numbers in a way that is not known")
+
+    def _note(self, where: str) -> None:
+        state = torch.get_rng_state()
+        if not torch.equal(state, self._state):
+            self.sites.append(where)
+            self._state = state
