@@ -29,7 +29,6 @@ MAY_IMPORT = {
     "registry": {"errors", "keys", "refused"},
     "recipe": BASE | COMPONENTS | {"registry"},
     "engine": BASE | COMPONENTS | {"recipe"},
-    "lanes": BASE | COMPONENTS | {"recipe", "engine"},
     "results": BASE | COMPONENTS | {"registry", "recipe", "engine", "diagnostics", "run_folder"},
     "report": {"errors", "files"},
     "progress": {"engine"},

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from sweepvi.lanes.noise import Draw, NoiseLayout
-from sweepvi.lanes.philox import philox
+from sweepvi.engine.lanes.noise import Draw, NoiseLayout
+from sweepvi.engine.lanes.philox import philox
 
 F32, F64 = torch.float32, torch.float64
 DRAWS = [
@@ -99,7 +99,7 @@ def test_normals_are_normal(dtype):
 
 
 def test_words_at_the_edges_give_finite_numbers():
-    from sweepvi.lanes import noise
+    from sweepvi.engine.lanes import noise
 
     edges = torch.tensor([0, 1, ONES - 1, ONES])
     grid = torch.cartesian_prod(edges, edges, edges, edges).unbind(1)

@@ -11,9 +11,9 @@ import torch
 from torch import nn, tensor
 from torch.func import grad, vmap
 
-from sweepvi.lanes.gamma import TRIES, GammaOfNoise
-from sweepvi.lanes.noise import NoiseLayout
-from sweepvi.lanes.randomness import Given, Recorded
+from sweepvi.engine.lanes.gamma import TRIES, GammaOfNoise
+from sweepvi.engine.lanes.noise import NoiseLayout
+from sweepvi.engine.lanes.randomness import Given, Recorded
 from sweepvi.private import transformable
 
 LANES = 8000

@@ -8,7 +8,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from sweepvi.lanes.noise import Draw, NoiseLayout
+from sweepvi.engine.lanes.noise import Draw, NoiseLayout
 from sweepvi.private import is_subsample
 
 

@@ -39,7 +39,7 @@ class Evaluated:
 class Evaluation:
     """A pure function: parameters and estimator state in; surrogate, loss and state out.
 
-    Draws come from a :class:`sweepvi.lanes.randomness.Randomness` that the caller has entered.
+    Draws come from a :class:`sweepvi.engine.lanes.randomness.Randomness` that the caller has entered.
 
     Args:
         elbo: the estimator's object; it has been evaluated once before.

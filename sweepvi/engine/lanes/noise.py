@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from sweepvi.lanes.philox import WORD, Words, philox
+from sweepvi.engine.lanes.philox import WORD, Words, philox
 
 Kind: TypeAlias = Literal["normal", "uniform"]
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from sweepvi.lanes.gamma import TRIES, GammaOfNoise
-from sweepvi.lanes.noise import Draw, Kind
+from sweepvi.engine.lanes.gamma import TRIES, GammaOfNoise
+from sweepvi.engine.lanes.noise import Draw, Kind
 from sweepvi.private import sample_dirichlet, standard_gamma
 
 Handler = Callable[..., Any]

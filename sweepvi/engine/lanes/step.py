@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from sweepvi.lanes.captured import Captured
-from sweepvi.lanes.noise import Sort
-from sweepvi.lanes.update import Update
+from sweepvi.engine.lanes.captured import Captured
+from sweepvi.engine.lanes.noise import Sort
+from sweepvi.engine.lanes.update import Update
 from sweepvi.optim.rule import Slots
 
 

@@ -16,10 +16,10 @@ from torch.func import grad_and_value, vmap
 
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.estimators.sites import distribution_name
-from sweepvi.lanes.evaluation import Evaluation
-from sweepvi.lanes.minibatches import GivenMinibatches, Minibatch, RecordedMinibatches, filled
-from sweepvi.lanes.noise import NoiseLayout, Sort
-from sweepvi.lanes.randomness import Given, Recorded
+from sweepvi.engine.lanes.evaluation import Evaluation
+from sweepvi.engine.lanes.minibatches import GivenMinibatches, Minibatch, RecordedMinibatches, filled
+from sweepvi.engine.lanes.noise import NoiseLayout, Sort
+from sweepvi.engine.lanes.randomness import Given, Recorded
 from sweepvi.loading import is_the_users, message_of
 from sweepvi.private import constraints_table, transformable
 from sweepvi.random_state import raw_random_state, set_raw_random_state
