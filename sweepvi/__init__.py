@@ -6,17 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweepvi.api import fit
+    from sweepvi.api import fit, fit_many
     from sweepvi.errors import CheckpointError, ConfigError, DivergedError, SweepviError
     from sweepvi.probing.api import probe
     from sweepvi.results import FitResult
 
 __version__ = "0.1.0"
 
-__all__ = ["CheckpointError", "ConfigError", "DivergedError", "FitResult", "SweepviError", "fit", "probe"]
+__all__ = ["CheckpointError", "ConfigError", "DivergedError", "FitResult", "SweepviError", "fit", "fit_many", "probe"]
 
 _HOME = {
     "fit": "sweepvi.api",
+    "fit_many": "sweepvi.api",
     "probe": "sweepvi.probing.api",
     "FitResult": "sweepvi.results",
     "CheckpointError": "sweepvi.errors",

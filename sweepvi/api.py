@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from pyro.optim import PyroOptim
 
-from sweepvi import engine, recipe, registry
+from sweepvi import engine as engines
+from sweepvi import recipe, registry
 from sweepvi.engine import Checkpoint, Observer
-from sweepvi.errors import DivergedError, Problem, collected, raise_if
+from sweepvi.errors import ConfigError, DivergedError, Problem, collected, raise_if
 from sweepvi.estimators import Estimator
 from sweepvi.files import write_atomically
 from sweepvi.guides.custom import GivenGuide
@@ -45,6 +47,7 @@ def fit(
     optimizer: Component | OptimizerFactory = "clipped_adam",
     scheduler: Component = "constant",
     partition: Component = "single",
+    engine: str | Mapping[str, Any] = "auto",
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool | Observer = False,
@@ -62,10 +65,11 @@ def fit(
         optimizer: also a function that makes a ``torch.optim.Optimizer`` of parameter groups.
         scheduler: learning-rate schedule.
         partition: which parameters are optimized together.
+        engine: what runs the fit: ``"lanes"``, ``"eager"``, or ``"auto"``, which takes lanes where they can run it.
         folder: where to save the run, checkpoints included; None saves nothing.
         resume: continue from the checkpoint in ``folder``, if there is one.
         progress: show a progress bar, or tell an observer.
-        **settings: keys of the ``engine`` group: ``steps``, ``seed``, ``dtype``, ``device``, ``on_nonfinite``, ….
+        **settings: keys of the ``engine`` group: ``steps``, ``seed``, ``restarts``, ``dtype``, ``device``, ….
 
     Returns:
         The result; a numerical failure is a status of it.
@@ -85,21 +89,101 @@ def fit(
         optimizer=optimizer,
         scheduler=scheduler,
         partition=partition,
-        engine={"name": "eager", **settings},
+        engine=_engine_node(engine, settings),
     )
     observer = progress if isinstance(progress, Observer) else observer_for(progress, made.settings.log_every)
     return run(made, None if folder is None else Path(folder), observer, resume)
 
 
+def fit_many(
+    model: Program | Component,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    settings: Sequence[Mapping[str, Any]],
+    progress: bool | Observer = False,
+    **common: Any,
+) -> list[FitResult]:
+    """Fit a model under many settings; those that differ in numbers, seeds or optimizers only run as one program.
+
+    Args:
+        model: as for :func:`fit`, like the next two.
+        args: positional arguments of model and guide.
+        kwargs: keyword arguments of model and guide.
+        settings: for each fit, keywords of :func:`fit`, such as ``{"optimizer": {"name": "adam", "lr": 0.1}}``.
+        progress: show a progress bar, or tell an observer.
+        **common: keywords of :func:`fit` for all fits, where their settings say nothing else.
+
+    Returns:
+        A result for each of the settings, in their order; ``fit_many(…, settings=[s])[0]`` is ``fit(…, **s)``.
+
+    Raises:
+        ConfigError: everything wrong with the arguments, of all settings, or the model's own error on its data.
+        DivergedError: a fit under ``on_nonfinite="raise"`` has diverged; the first of them.
+
+    """
+    made = _recipes(model, args, kwargs, [{**common, **each} for each in settings])
+    if not made:
+        return []
+    observer = progress if isinstance(progress, Observer) else observer_for(progress, made[0].settings.log_every)
+    outcomes = engines.fit_many(made, observer)
+    results = [from_outcome(one, outcome) for one, outcome in zip(made, outcomes, strict=True)]
+    for one, result in zip(made, results, strict=True):
+        _raise_if_demanded(one, result)
+    return results
+
+
+def _recipes(
+    model: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, settings: Sequence[Mapping[str, Any]]
+) -> list[Recipe]:
+    """The recipe of each of the settings; ``ConfigError`` with the problems of all, each with its place."""
+    found: list[Recipe] = []
+    problems: list[Problem] = []
+    for place, each in enumerate(settings):
+        unusable = [key for key in ("folder", "resume", "progress") if key in each]
+        problems += [Problem(f"settings[{place}].{key}", "is for one fit alone, by sweepvi.fit") for key in unusable]
+        components = {group: each.get(group, default) for group, default in _DEFAULTS.items()}
+        own = {k: v for k, v in each.items() if k not in _DEFAULTS and k not in unusable}
+        components["engine"] = _engine_node(each.get("engine", "auto"), own)
+        try:
+            found.append(recipe_from(model, args, kwargs, **components))
+        except ConfigError as error:
+            problems += [replace(problem, key=f"settings[{place}].{problem.key}") for problem in error.problems]
+    raise_if(problems)
+    return found
+
+
+_DEFAULTS: dict[str, Any] = {
+    "guide": "auto_normal",
+    "estimator": "trace",
+    "optimizer": "clipped_adam",
+    "scheduler": "constant",
+    "partition": "single",
+    "engine": "auto",
+}
+"""What :func:`fit` takes where nothing is said."""
+
+
+def _engine_node(engine: Any, settings: Mapping[str, Any]) -> Any:
+    """The engine's specification, with the settings that were given by themselves."""
+    if isinstance(engine, str):
+        return {"name": engine, **settings}
+    return {**engine, **settings} if isinstance(engine, Mapping) else engine
+
+
 def run(made: Recipe, folder: Path | None, observer: Observer | None = None, resume: bool = False) -> FitResult:
     """Run a recipe, with its folder if it has one; the result is saved there. Raises as :func:`fit` does."""
     if folder is None:
-        result = from_outcome(made, engine.fit(made, observer))
+        result = from_outcome(made, engines.fit(made, observer))
     else:
         result = _run_in(folder, made, observer, resume)
+    _raise_if_demanded(made, result)
+    return result
+
+
+def _raise_if_demanded(made: Recipe, result: FitResult) -> None:
     if result.status == "diverged" and made.settings.on_nonfinite == "raise":
         raise DivergedError(result.message, result)
-    return result
 
 
 def _run_in(folder: Path, made: Recipe, observer: Observer | None, resume: bool) -> FitResult:
@@ -111,7 +195,7 @@ def _run_in(folder: Path, made: Recipe, observer: Observer | None, resume: bool)
     def write_config() -> None:
         write_atomically(folder / CONFIG, config_text(made.config))
 
-    result = from_outcome(made, engine.fit(made, observer, checkpoint, resume, write_config))
+    result = from_outcome(made, engines.fit(made, observer, checkpoint, resume, write_config))
     result.write(folder)
     draw_losses(folder)
     return result

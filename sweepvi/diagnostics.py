@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -32,3 +33,24 @@ def elbo_score(log_weights: Tensor) -> ElboScore:
         return ElboScore(None, None, nonfinite)
     error = float(log_weights.std()) / math.sqrt(draws) if draws > 1 else None
     return ElboScore(float(log_weights.mean()), error, 0)
+
+
+def r_hats(means: Tensor, variances: Tensor, count: int) -> Tensor:
+    """R-hat of parameters over several optimizations, from the moments of each one's iterates: shape [D].
+
+    Gelman & Rubin, "Inference from Iterative Simulation Using Multiple Sequences", 1992, applied to iterates of
+    stochastic optimization as in Dhaka et al., "Robust, Accurate Stochastic Optimization for Variational Inference",
+    2020, section 3. Near 1, the optimizations agree; NaN if there are fewer than two iterates.
+
+    Args:
+        means: of each optimization's iterates, shape [optimizations, D].
+        variances: of the same shape, unbiased.
+        count: iterates of each.
+
+    """
+    if count < 2:
+        return torch.full_like(means[0], float("nan"))
+    within, between = variances.mean(0), means.var(0)
+    ratio = ((count - 1) / count * within + between) / within
+    # Parameters that do not move agree if they are where the others are.
+    return torch.where(within > 0, ratio, torch.where(between > 0, torch.inf, 1.0)).sqrt()

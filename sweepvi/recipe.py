@@ -47,6 +47,14 @@ class ParameterGroup:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Model and guide before the seed has a say: classes are not instantiated."""
+
+    problem: Problem
+    guide: Guide
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One fit, ready to run."""
 
@@ -61,6 +69,8 @@ class Recipe:
     settings: Settings
     config: Mapping[str, Any]
     """The configuration it was made from, complete with every default; plain data."""
+    source: Source
+    """What is the same under every seed."""
 
     def reach(self) -> dict[str, Any]:
         """What runs in the fit, as far as it exists before it, and the data, which may hold networks."""
@@ -182,7 +192,36 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
             lambda: parts["guide"].resolve(load),
         )
     raise_if([*device_problems(settings), *problems])
-    with seeded(settings.seed):
+    source = Source(problem, guide)
+    problem, guide = _instantiated(source, config, settings.seed)
+    nodes = {
+        g: dict(config[g]) if g in given else registry.described(config[g]["name"], parts[g]) for g in registry.GROUPS
+    }
+    return Recipe(
+        problem=problem,
+        guide=guide,
+        estimator=parts["estimator"],
+        optimizer=parts["optimizer"],
+        scheduler=parts["scheduler"],
+        partition=parts["partition"],
+        groups=_parameter_groups(parts, config, given),
+        settings=settings,
+        config=nodes,
+        source=source,
+    )
+
+
+def reseeded(recipe: Recipe, seed: int) -> Recipe:
+    """The same recipe under another seed: a model that is a class is instantiated anew, its data stay."""
+    config = {**recipe.config, "engine": {**recipe.config["engine"], "seed": seed}}
+    problem, guide = _instantiated(recipe.source, config, seed)
+    return replace(recipe, problem=problem, guide=guide, settings=replace(recipe.settings, seed=seed), config=config)
+
+
+def _instantiated(source: Source, config: Mapping[str, Any], seed: int) -> tuple[Problem, Guide]:
+    """Model and guide as they run under a seed."""
+    problem, guide = source.problem, source.guide
+    with seeded(seed):
         (model, guide), problems = collected(
             lambda: _instance("model", problem.model, config["model"]),
             lambda: (
@@ -192,22 +231,7 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
             ),
         )
     raise_if(problems)
-    if isinstance(guide, OwnGuide):
-        guide = guide.of(model)
-    nodes = {
-        g: dict(config[g]) if g in given else registry.described(config[g]["name"], parts[g]) for g in registry.GROUPS
-    }
-    return Recipe(
-        problem=replace(problem, model=model),
-        guide=guide,
-        estimator=parts["estimator"],
-        optimizer=parts["optimizer"],
-        scheduler=parts["scheduler"],
-        partition=parts["partition"],
-        groups=_parameter_groups(parts, config, given),
-        settings=settings,
-        config=nodes,
-    )
+    return replace(problem, model=model), guide.of(model) if isinstance(guide, OwnGuide) else guide
 
 
 def device_problems(settings: Settings) -> list[Complaint]:
@@ -226,7 +250,17 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-RESUMABLE = ("steps", "log_every", "checkpoint_every", "score_draws", "score_minibatches")
+RESUMABLE = (
+    "steps",
+    "log_every",
+    "checkpoint_every",
+    "score_draws",
+    "score_minibatches",
+    "compile",
+    "compiled_from",
+    "threads",
+    "memory",
+)
 """Keys of ``engine`` that say where a fit ends and how it is watched, and may change when it is resumed."""
 
 

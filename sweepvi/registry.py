@@ -134,6 +134,8 @@ for _group, _name, _target in (
     ("partition", "nn_variational", "sweepvi.partition.presets:NNVariational"),
     ("partition", "baseline_networks", "sweepvi.partition.presets:BaselineNetworks"),
     ("partition", "groups", "sweepvi.partition.groups:Groups"),
+    ("engine", "auto", "sweepvi.settings:AutoSettings"),
+    ("engine", "lanes", "sweepvi.settings:LaneSettings"),
     ("engine", "eager", "sweepvi.settings:Settings"),
 ):
     register(_group, _name, _target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from sweepvi.engine import Checkpoint, Outcome, Snapshot, restored
 from sweepvi.engine.environment import environment
 from sweepvi.engine.full_data import coverage
 from sweepvi.engine.marginal import posterior_trace, sums_out
+from sweepvi.engine.outcome import Restart
 from sweepvi.engine.score import traces
 from sweepvi.errors import Problem as Complaint
 from sweepvi.errors import SweepviError, raise_if
@@ -84,6 +86,13 @@ class FitResult:
     engine: str
     config: dict[str, Any]
     """The complete configuration, as plain data."""
+    restarts: list[dict[str, Any]] = field(default_factory=list)
+    """Of each fit from which this was chosen: ``seed``, ``status``, ``message``, ``elbo`` and ``elbo_se``; empty if
+    there was one only."""
+    r_hat: dict[str, float] = field(default_factory=dict)
+    """The largest R-hat over the restarts of each parameter's entries, by name: above about 1.1, they disagree."""
+    compiled_from: int | None = None
+    """The step from which the compiled program ran; None if it never did."""
     skipped: list[int] = field(default_factory=list)
     """Steps left out because something was not finite, from 1."""
     notes: list[str] = field(default_factory=list)
@@ -97,6 +106,15 @@ class FitResult:
     def elbo_per_datum(self) -> float | None:
         """``elbo`` divided by ``data_size``, in nats; None if either is unknown."""
         return None if self.elbo is None or not self.data_size else self.elbo / self.data_size
+
+    @property
+    def agreeing(self) -> int:
+        """How many restarts have an ELBO within one nat of the best, or within four standard errors if that is more."""
+        known = [(each["elbo"], each["elbo_se"] or 0.0) for each in self.restarts if each["elbo"] is not None]
+        if not known:
+            return 0
+        best, error = max(known)
+        return sum(best - elbo <= max(1.0, 4 * math.hypot(own, error)) for elbo, own in known)
 
     @property
     def guide(self) -> FittedProgram:
@@ -217,6 +235,9 @@ _SUMMARY = (
     "seconds",
     "seed",
     "engine",
+    "compiled_from",
+    "restarts",
+    "r_hat",
     "skipped",
     "notes",
 )
@@ -232,7 +253,7 @@ def occupied(folder: Path) -> list[Complaint]:
 def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
     """The result of a recipe's outcome."""
     score = elbo_score(outcome.log_weights)
-    notes = [note for note in (recipe.guide.note(),) if note]
+    notes = [note for note in (recipe.guide.note(), *outcome.notes) if note]
     if score.nonfinite:
         notes.append(f"no ELBO: {score.nonfinite} of {outcome.log_weights.numel()} fresh draws are not finite")
     if outcome.score_note and outcome.log_weights.numel():
@@ -249,14 +270,31 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         data_size=outcome.data_size,
         steps=outcome.steps,
         seconds=outcome.seconds,
-        seed=settings.seed,
+        seed=outcome.seed,
         engine=outcome.engine,
-        config=dict(recipe.config),
+        config=_as_it_ran(recipe, outcome),
+        restarts=[_restart(each) for each in outcome.restarts],
+        r_hat={name: float(values.max()) for name, values in outcome.spread.items() if values.numel()},
+        compiled_from=outcome.compiled_from,
         skipped=outcome.skipped,
         notes=notes,
         provenance={"versions": versions(), "git_commit": git_commit()},
         runnable=Runnable(outcome.problem, outcome.fitted, outcome.snapshot, settings, fingerprint(recipe)),
     )
+
+
+def _as_it_ran(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
+    """The configuration, with what the run has found out and a repetition must know."""
+    engine = dict(recipe.config["engine"])
+    if outcome.compiled_from is not None:
+        engine["compiled_from"] = outcome.compiled_from
+    return {**recipe.config, "engine": engine}
+
+
+def _restart(each: Restart) -> dict[str, Any]:
+    score = elbo_score(each.log_weights)
+    elbo, error = (score.elbo, score.standard_error) if each.status == "finished" else (None, None)
+    return {"seed": each.seed, "status": each.status, "message": each.message, "elbo": elbo, "elbo_se": error}
 
 
 def _read(cls: type[FitResult], folder: Path) -> FitResult:

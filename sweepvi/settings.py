@@ -29,3 +29,31 @@ class Settings(Keyed):
     ] = False
     log_every: Annotated[int, Key("steps between lines of progress in the log", ge=1)] = 500
     checkpoint_every: Annotated[int, Key("steps between checkpoints; 0 writes one, at the end", ge=0)] = 500
+
+
+@dataclass(frozen=True)
+class LaneSettings(Settings):
+    """Lanes: restarts, and fits that differ in numbers only, run as one program; an error where that cannot be."""
+
+    restarts: Annotated[
+        int | None, Key("seeds that are fitted at once, the best is the result; null: 4, or 1 for large models", ge=1)
+    ] = None
+    noise: Annotated[
+        Literal["fresh", "fixed", "antithetic", "sobol"],
+        Key("draws of a step: independent; the same in all; mirrored in every second; quasi-random over steps"),
+    ] = "fresh"
+    data_seed: Annotated[int, Key("fixes the order of minibatches", ge=0, lt=2**32)] = 0
+    compile: Annotated[
+        Literal["auto", "never", "always"],
+        Key("compile the program: in the background if the fit is long enough; not at all; before the first step"),
+    ] = "auto"
+    compiled_from: Annotated[
+        int | None, Key("step from which the compiled program is to run, as an earlier run has recorded", ge=0)
+    ] = None
+    threads: Annotated[int | None, Key("threads of torch; null leaves their number", ge=1)] = None
+    memory: Annotated[float | None, Key("GiB that lanes may take together; null: half of what is free", gt=0)] = None
+
+
+@dataclass(frozen=True)
+class AutoSettings(LaneSettings):
+    """Lanes where the fit can run as such and is long enough to gain by it, the eager engine elsewhere."""

@@ -121,6 +121,12 @@ class EagerEngine:
                 self.optimization.live[name].copy_(value)
 
     @property
+    def estimator_numbers(self) -> dict[str, float]:
+        """The numbers in the estimator's object that may be others in another lane, by where they are."""
+        estimator = self.recipe.estimator
+        return {place: float(getattr(estimator, key)) for key, place in estimator.varies.items()}
+
+    @property
     def baseline_networks(self) -> Mapping[str, torch.nn.Module]:
         """The networks that the estimator has as baselines."""
         return getattr(getattr(self.elbo, "baselines", None), "networks", {})
@@ -148,14 +154,19 @@ class EagerEngine:
             self._reach, fitted, dtype_of(self.recipe.settings), late if self._restoring.values else nullcontext
         )
 
-    def snapshot(self) -> Snapshot:
-        """All that the next step depends on."""
+    def state_snapshot(self) -> Snapshot:
+        """Parameters and networks, as :meth:`restore_result` reads them; the result is to be added."""
         state, waiting = fitted_state(self.modules), self._restoring
         constraints = {name: repr(constraint) for name, constraint in state.constraints.items()}
         snapshot = Snapshot()
         snapshot.put("param", waiting.values | state.params, waiting.constraints | constraints)
         for path, tensors in state.modules.items():
             snapshot.put(f"module/{path}", tensors)
+        return snapshot
+
+    def snapshot(self) -> Snapshot:
+        """All that the next step depends on."""
+        snapshot = self.state_snapshot()
         snapshot.put("slot", *self.optimization.state())
         snapshot.put("result", self.optimization.results())
         snapshot.put("random", *get_random_state())

@@ -60,6 +60,10 @@ class Optimization:
             self._add(fresh)
             self._take_waiting()
 
+    def groups(self) -> dict[str, list[str]]:
+        """Label of each group that is optimized → its parameters, in the order in which they appeared."""
+        return {label: list(group.params) for label, group in self._groups.items()}
+
     def clear_gradients(self) -> None:
         """Forget the gradients."""
         for param in self.live.values():

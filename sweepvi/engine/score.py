@@ -49,12 +49,18 @@ def traces(programs: Mapping[str, Program], problem: Problem) -> tuple[Any, Any]
         return poutine.trace(model).get_trace(*arguments, **problem.kwargs), guide_trace
 
 
+def log_weight(programs: Mapping[str, Program], problem: Problem) -> Tensor:
+    """Log p(data, z) - log q(z) for one draw z of the guide: shape []."""
+    model_trace, guide_trace = traces(programs, problem)
+    if sums_out(model_trace, guide_trace):
+        return torch.as_tensor(marginal_log_weight(programs, problem, model_trace, guide_trace))
+    with torch.no_grad():
+        return torch.as_tensor(model_trace.log_prob_sum()).double() - guide_trace.log_prob_sum()
+
+
 def _log_weight(programs: Mapping[str, Program], problem: Problem) -> float:
     try:
-        model_trace, guide_trace = traces(programs, problem)
-        if sums_out(model_trace, guide_trace):
-            return marginal_log_weight(programs, problem, model_trace, guide_trace)
-        return float(model_trace.log_prob_sum()) - float(guide_trace.log_prob_sum())
+        return float(log_weight(programs, problem))
     except MAYBE_NUMERICAL as error:
         if not is_numerical(error):
             raise

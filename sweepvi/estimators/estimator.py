@@ -43,6 +43,10 @@ class Estimator(Keyed, ABC):
     sums_out: ClassVar[bool] = False
     """Whether latent variables of the model may be missing from the guide: they are summed or sampled by themselves."""
 
+    varies: ClassVar[Mapping[str, str]] = {}
+    """Keys that may be another number in each of many fits that run as one program: key → where the object that
+    :meth:`build` makes has that number (``"baselines.beta"``), which may be a tensor there."""
+
     num_particles: Annotated[int, Key("draws averaged in each gradient", ge=1)] = 1
 
     @property

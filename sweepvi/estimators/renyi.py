@@ -7,6 +7,7 @@ p(x) any more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -27,6 +28,7 @@ class Renyi(ParticleEstimator):
 
     objective: ClassVar[str] = "-Rényi bound"
     objective_keys: ClassVar[tuple[str, ...]] = ("alpha",)
+    varies: ClassVar[Mapping[str, str]] = {"alpha": "alpha"}
 
     num_particles: Annotated[
         int, Key("draws in each bound: with more, it is nearer to that of infinitely many", ge=2)

@@ -8,6 +8,7 @@ guide covers more of the posterior than by the ELBO, and unlike that of an alpha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -32,6 +33,7 @@ class TailAdaptive(ParticleEstimator):
 
     objective: ClassVar[str] = "tail-adaptive f-divergence"
     objective_keys: ClassVar[tuple[str, ...]] = ("tail_adaptive_beta",)
+    varies: ClassVar[Mapping[str, str]] = {"tail_adaptive_beta": "tail_adaptive_beta"}
     unbiased: ClassVar[bool] = False
     reparameterised_only: ClassVar[bool] = True
 

@@ -32,6 +32,7 @@ class TraceGraph(ParticleEstimator):
     """TraceGraph_ELBO: score-function gradients with fewer terms, and baselines."""
 
     reads_baselines: ClassVar[bool] = True
+    varies: ClassVar[Mapping[str, str]] = {"baseline_beta": "baselines.beta"}
 
     baseline_beta: Annotated[float, Key("decay of sites' average baselines, where a site sets none", ge=0, lt=1)] = 0.9
     baselines: Annotated[

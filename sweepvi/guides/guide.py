@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pyro.infer.autoguide import initialization
 
@@ -19,6 +19,9 @@ Program: TypeAlias = Callable[..., Any]
 @dataclass(frozen=True)
 class Guide(Keyed, ABC):
     """A guide component."""
+
+    start_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that say where a fit starts, and nothing else."""
 
     @abstractmethod
     def build(self, model: Program) -> Program:
@@ -38,6 +41,8 @@ class Guide(Keyed, ABC):
 class AutoGuideFamily(Guide, ABC):
     """What all of Pyro's autoguides share: where the latent variables start."""
 
+    start_keys: ClassVar[tuple[str, ...]] = ("init",)
+
     init: Annotated[
         Literal["median", "mean", "feasible", "sample", "uniform"],
         Key("where latent variables start: prior median, prior mean, origin, a prior draw, or (-2, 2)"),
@@ -51,5 +56,7 @@ class AutoGuideFamily(Guide, ABC):
 @dataclass(frozen=True)
 class ScaledAutoGuide(AutoGuideFamily, ABC):
     """Autoguides that start as a normal of a given scale."""
+
+    start_keys: ClassVar[tuple[str, ...]] = ("init", "init_scale")
 
     init_scale: Annotated[float, Key("standard deviation at the start, in unconstrained coordinates", gt=0)] = 0.1

@@ -92,11 +92,23 @@ class Arena:
             grad = clipped(grad, hyper["clip"], self.sizes, global_norm)
         deltas, new = [], {}
         for place, part in enumerate(self._parts):
-            own = {key.partition("/")[2]: slot for key, slot in slots.items() if key.startswith(f"{place}/")}
-            delta, own = self._update(part, grad[:, part.columns], arena[:, part.columns], own, hyper, step)
+            delta, own = self._update(part, grad[:, part.columns], arena[:, part.columns], _own(slots, place), hyper, step)
             deltas.append(delta)
             new |= {f"{place}/{name}": slot for name, slot in own.items()}
         return arena + torch.cat(deltas, dim=-1), new
+
+    def evaluated(self, arena: Tensor, slots: Slots, hyper: Hyper) -> Tensor:
+        """The points to use as results, ``[K, D]``: see :meth:`Rule.evaluated`."""
+        parts = [
+            part.rule.evaluated(arena[:, part.columns], _own(slots, place), hyper)
+            for place, part in enumerate(self._parts)
+        ]
+        return torch.cat(parts, dim=-1)
+
+    def size(self, slots: Slots) -> Tensor | None:
+        """The factor on its step size that a rule has found, ``[K, 1]``; None if it looks for none."""
+        found = self.rule.size(_own(slots, 0)) if slots else 1.0
+        return found if isinstance(found, Tensor) else None
 
     def _init(self, part: _Part, arena: Tensor, hyper: Hyper) -> Slots:
         columns = arena[:, part.columns]
@@ -120,6 +132,11 @@ class Arena:
 
         delta, slots = torch.vmap(one)(grad.reshape(shape), param.reshape(shape), slots, tensors)
         return delta.reshape(param.shape), slots
+
+
+def _own(slots: Slots, place: int) -> Slots:
+    """The slots of a part, by their own names."""
+    return {key.partition("/")[2]: slot for key, slot in slots.items() if key.startswith(f"{place}/")}
 
 
 def _split(tree: Hyper) -> tuple[list[Tensor], Callable[[list[Tensor]], Hyper]]:

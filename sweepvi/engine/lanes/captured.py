@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pyro.poutine.messenger import Messenger
@@ -15,20 +15,46 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from sweepvi.engine.eager import EagerEngine
-from sweepvi.estimators.sites import distribution_name
 from sweepvi.engine.lanes.evaluation import Evaluation
+from sweepvi.engine.lanes.memory import Peak
 from sweepvi.engine.lanes.minibatches import GivenMinibatches, Minibatch, RecordedMinibatches, filled
 from sweepvi.engine.lanes.noise import NoiseLayout, Sort
 from sweepvi.engine.lanes.randomness import Given, Recorded
+from sweepvi.estimators.sites import distribution_name
 from sweepvi.loading import is_the_users, message_of
 from sweepvi.private import constraints_table, transformable
 from sweepvi.random_state import raw_random_state, set_raw_random_state
 
 RECORDING_SEED = 1
 
+Found = TypeVar("Found")
+
 
 class NotCapturedError(Exception):
-    """A fit's loss cannot be made a pure function; the message says why, in one line."""
+    """A fit cannot be made a pure function; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that a program draws in one run."""
+
+    noise: NoiseLayout
+    minibatches: list[Minibatch]
+
+    @staticmethod
+    def of(function: Callable[[], Found]) -> tuple[Found, Draws]:
+        """Those of a function, and what it returns; ``NotCapturedError`` if it draws in a way that is not known."""
+        with _Unseen() as unseen, RecordedMinibatches() as choices, Recorded(RECORDING_SEED) as recorded:
+            found = function()
+        unseen.demand_none()
+        return found, Draws(NoiseLayout(recorded.draws), choices.choices)
+
+    def served(self, function: Callable[[], Found], noise: Mapping[Sort, Tensor], rows: list[Tensor]) -> Found:
+        """What a function returns that draws these numbers (of one lane and step: shape [numbers] by sort)."""
+        with GivenMinibatches(rows), Given(self.noise.of_lane(noise)) as given:
+            found = function()
+        given.demand_all_taken()
+        return found
 
 
 @dataclass(frozen=True)
@@ -42,8 +68,11 @@ class Captured:
     """Parameters where the fit starts: shape [D]."""
     state: dict[str, Tensor]
     """The estimator's state where the fit starts, by name."""
-    noise: NoiseLayout
-    minibatches: list[Minibatch]
+    numbers: tuple[str, ...]
+    """Where the estimator's object has numbers that may differ between lanes."""
+    draws: Draws
+    lane_bytes: int
+    """Memory that a lane needs while its gradient is computed."""
 
     def unpacked(self, row: Tensor) -> dict[str, Tensor]:
         """Parameters by name, of one lane's row of the arena, shape [D]."""
@@ -51,27 +80,42 @@ class Captured:
         parts = row.split(sizes)
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
+    def packed(self, params: Mapping[str, Tensor]) -> Tensor:
+        """A row of the arena, shape [D]; ``KeyError`` or ``ValueError`` if these are other parameters."""
+        if {name: param.shape for name, param in params.items()} != self.shapes:
+            raise ValueError("parameters have other names or shapes")
+        return torch.cat([params[name].detach().flatten() for name in self.shapes])
+
     def gradients(
-        self, arena: Tensor, state: Mapping[str, Tensor], noise: Mapping[Sort, Tensor], rows: list[Tensor]
+        self,
+        arena: Tensor,
+        state: Mapping[str, Tensor],
+        numbers: Mapping[str, Tensor],
+        noise: Mapping[Sort, Tensor],
+        rows: list[Tensor],
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Of every lane: the gradient [K, D], the loss [K], and the estimator's state after the evaluation.
 
         Args:
             arena: unconstrained parameters, shape [K, D].
             state: by name, with a leading dimension of lanes.
+            numbers: the estimator's, by where they are: shape [K] each.
             noise: by sort, shape [K, numbers]; see :class:`NoiseLayout`.
-            rows: the minibatches, which lanes share.
+            rows: the minibatches; shape [taken] where lanes share them, [K, taken] where not.
 
         """
 
-        def lane(row: Tensor, state: dict[str, Tensor], noise: dict[Sort, Tensor]) -> tuple[Tensor, Any]:
-            with GivenMinibatches(rows), Given(self.noise.of_lane(noise)) as given:
-                found = self.evaluation(self.unpacked(row), state)
-            given.demand_all_taken()
+        def lane(row: Tensor, state: Any, numbers: Any, noise: Any, own: list[Tensor]) -> tuple[Tensor, Any]:
+            chosen = [mine if shared is None else shared for mine, shared in zip(own, common, strict=True)]
+            found = self.draws.served(lambda: self.evaluation(self.unpacked(row), state, numbers), noise, chosen)
             return found.surrogate, (found.loss, found.state)
 
+        common = [each if each.dim() == 1 else None for each in rows]
+        # Where lanes share a minibatch, a stand-in takes the place of one a lane.
+        own = [each if each.dim() > 1 else each.new_zeros(len(arena)) for each in rows]
+        numbers = {name: number.to(arena.dtype) for name, number in numbers.items()}
         both = grad_and_value(lane, has_aux=True)
-        gradient, (_, (loss, after)) = vmap(both, randomness="error")(arena, dict(state), dict(noise))
+        gradient, (_, (loss, after)) = vmap(both, randomness="error")(arena, dict(state), numbers, dict(noise), own)
         return gradient, loss.detach(), after
 
 
@@ -80,34 +124,51 @@ def captured(engine: EagerEngine) -> Captured:
 
     Raises ``NotCapturedError``. The engine is left as it was.
     """
+    return capturing(lambda: _checked(engine))
+
+
+def capturing(capture: Callable[[], Found]) -> Found:
+    """What a function captures; whatever goes wrong is a ``NotCapturedError``, and generators are left as they were."""
     before = raw_random_state()
     try:
-        found = _recorded(engine)
-        _demand_equal(found, engine)
+        return capture()
     except NotCapturedError:
         raise
     except Exception as error:
         raise NotCapturedError(_reason(error)) from error
     finally:
         set_raw_random_state(before)
-    return found
 
 
-def _recorded(engine: EagerEngine) -> Captured:
+def _checked(engine: EagerEngine) -> Captured:
     params = dict(engine.optimization.live)
     modules = {**engine.modules, **engine.baseline_networks}
     evaluation = Evaluation(engine.elbo, engine.programs, engine.problem, modules, params, dict(constraints_table()))
-    with _Unseen() as unseen, RecordedMinibatches() as choices, Recorded(RECORDING_SEED) as recorded:
-        found = evaluation(params, {})
-    unseen.demand_none()
-    return Captured(
+    buffers = {f"{path}.{name}": b for path, module in modules.items() for name, b in module.named_buffers()}
+    before = {name: buffer.clone() for name, buffer in buffers.items()}
+    numbers = engine.estimator_numbers
+    try:
+        found, draws = Draws.of(lambda: evaluation(params, {}, {}))
+        changed = [name for name, buffer in buffers.items() if not _same(buffer, before[name])]
+    finally:
+        for name, buffer in buffers.items():
+            buffer.copy_(before[name])
+    if changed:
+        raise NotCapturedError(f"running it changes {changed[0]}, a buffer of a network")
+    function = Captured(
         evaluation,
         {name: param.shape for name, param in params.items()},
         torch.cat([param.detach().flatten() for param in params.values()]),
         {name: torch.zeros_like(value) for name, value in found.state.items()},
-        NoiseLayout(recorded.draws),
-        choices.choices,
+        tuple(numbers),
+        draws,
+        0,
     )
+    return _compared(function, engine, numbers)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _reason(error: Exception) -> str:
@@ -119,33 +180,38 @@ def _reason(error: Exception) -> str:
     return f"{place}{message_of(error, 200)}"
 
 
-def _demand_equal(found: Captured, engine: EagerEngine) -> None:
+def _compared(found: Captured, engine: EagerEngine, numbers: Mapping[str, float]) -> Captured:
     """Compare two lanes, at the start and beside it, with the engine's own gradients on the same noise."""
     device = found.start.device
     with torch.no_grad():
         beside = found.start + 0.01 * torch.linspace(-1.0, 1.0, len(found.start)).to(found.start)
         arena = torch.stack([found.start, beside])
         seeds, step = torch.tensor([1, 2], device=device), torch.tensor([0], device=device)
-        noise = {sort: rows[0] for sort, rows in found.noise.filled(seeds, step).items()}
-        rows = [choice[0] for choice in filled(found.minibatches, 0, step)]
+        noise = {sort: rows[0] for sort, rows in found.draws.noise.filled(seeds, step).items()}
+        rows = [choice[0] for choice in filled(found.draws.minibatches, 0, step)]
         state = {name: torch.stack([value, value]) for name, value in found.state.items()}
-    gradient, loss, _ = found.gradients(arena, state, noise, rows)
+        both = {name: torch.full((2,), number, dtype=torch.float64, device=device) for name, number in numbers.items()}
+    with Peak() as peak:
+        gradient, loss, _ = found.gradients(arena, state, both, noise, rows)
     for lane in range(2):
         own = found.unpacked(arena[lane])
-        draws = found.noise.of_lane({sort: numbers[lane] for sort, numbers in noise.items()})
+        draws = found.draws.noise.of_lane({sort: numbers[lane] for sort, numbers in noise.items()})
         with engine.undone(), transformable(), GivenMinibatches(rows), Given(draws, in_place=True):
             engine.move_to(own)
             expected_loss, expected = engine.gradients()
-        _demand_close("the loss", loss[lane], torch.tensor(expected_loss))
+        demand_close("the loss", loss[lane], torch.tensor(expected_loss))
         for name, part in found.unpacked(gradient[lane]).items():
-            _demand_close(f"the gradient of {name}", part, expected.get(name, torch.zeros_like(part)))
+            demand_close(f"the gradient of {name}", part, expected.get(name, torch.zeros_like(part)))
+    fields = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    return Captured(**{**fields, "lane_bytes": peak.bytes // 2})
 
 
-def _demand_close(what: str, ours: Tensor, theirs: Tensor) -> None:
+def demand_close(what: str, ours: Tensor, theirs: Tensor) -> None:
+    """Raise ``NotCapturedError`` if a captured function's result differs from that of what was captured."""
     tolerance = 1e-3 if ours.dtype == torch.float32 else 1e-8
     theirs = theirs.to(ours)
     size = theirs.abs().max() if theirs.numel() else theirs.new_zeros(())
-    if bool(((ours - theirs).abs() > tolerance * (size + tolerance)).any()):
+    if not bool(((ours - theirs).abs() <= tolerance * (size + tolerance)).all()):
         raise NotCapturedError(
             f"captured, {what} differs from the estimator's own by {(ours - theirs).abs().max():.3g}"
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import pyro
@@ -73,13 +74,20 @@ class Evaluation:
         """Where networks hold parameters: table, key in it, the parameter's name."""
         self._in_networks = {name for _, _, name in self._places}
 
-    def __call__(self, params: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Evaluated:
-        """Evaluate the loss at unconstrained parameters and the estimator's state, both by name."""
+    def __call__(
+        self, params: Mapping[str, Tensor], state: Mapping[str, Tensor], numbers: Mapping[str, Tensor]
+    ) -> Evaluated:
+        """Evaluate the loss.
+
+        Args:
+            params: unconstrained parameters by name.
+            state: the estimator's, by name.
+            numbers: what takes the place of numbers in the estimator's object, by where they are: shape [] each.
+
+        """
         with ExitStack() as stack:
-            stack.enter_context(pyro.get_param_store().scope())
-            stack.enter_context(transformable())
-            stack.enter_context(self._restored_tables())
-            self._place(params)
+            stack.enter_context(self.placed(params))
+            stack.enter_context(_replaced(self.elbo, numbers))
             self._place(state)
             stack.enter_context(fixing_by(lambda: self._fixed(params)))
             notes = stack.enter_context(NotedBackward())
@@ -87,6 +95,13 @@ class Evaluation:
             store = unconstrained_params()
             after = {name: value.detach() for name, value in store.items() if name.startswith(BASELINE_STATE_PREFIX)}
         return Evaluated(sum(notes.surrogates, torch.zeros(())), torch.as_tensor(loss), after)
+
+    @contextmanager
+    def placed(self, params: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, programs run with these unconstrained parameters, as functions that can be transformed."""
+        with pyro.get_param_store().scope(), transformable(), self._restored_tables():
+            self._place(params)
+            yield
 
     def _place(self, values: Mapping[str, Tensor]) -> None:
         """Let tensors take the places of parameters of their names.
@@ -120,6 +135,19 @@ class Evaluation:
             for table, entries in zip(self._tables, before, strict=True):
                 table.clear()
                 table.update(entries)
+
+
+@contextmanager
+def _replaced(elbo: Any, numbers: Mapping[str, Tensor]) -> Iterator[None]:
+    places = {path: reduce(getattr, path.split(".")[:-1], elbo) for path in numbers}
+    before = {path: getattr(owner, path.split(".")[-1]) for path, owner in places.items()}
+    try:
+        for path, number in numbers.items():
+            setattr(places[path], path.split(".")[-1], number)
+        yield
+    finally:
+        for path, number in before.items():
+            setattr(places[path], path.split(".")[-1], number)
 
 
 class NotedBackward(TorchFunctionMode):

@@ -1,16 +1,15 @@
-"""One step of all lanes as a pure function, and its trace."""
+"""One step of all lanes as a pure function."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from sweepvi.engine.fits import SKIPS_IN_A_ROW
 from sweepvi.engine.lanes.captured import Captured
 from sweepvi.engine.lanes.noise import Sort
 from sweepvi.engine.lanes.update import Update
@@ -30,6 +29,8 @@ class LaneState:
     """Steps taken, those left out among them: float64, shape [K, 1]."""
     updates: Tensor
     """Updates made: float64, shape [K, 1]."""
+    in_a_row: Tensor
+    """Steps left out since the last update: float64, shape [K, 1]."""
     alive: Tensor
     """Whether the lane goes on: bool, shape [K, 1]."""
 
@@ -41,9 +42,41 @@ class StepInput:
     noise: dict[Sort, Tensor]
     """Shape [K, numbers] each."""
     rows: list[Tensor]
-    """Minibatches, which lanes share."""
+    """Minibatches: shape [taken] where lanes share them, else [K, taken]."""
     factors: list[list[Tensor]]
     """The schedules', by form and group: float64, shape [K, 1]."""
+    until: Tensor
+    """No lane takes a step after this one: float64, shape [1, 1]."""
+
+
+@dataclass
+class Seen:
+    """What is recorded of a step."""
+
+    loss: Tensor
+    """Every lane's loss before it, shape [K]."""
+    ran: Tensor
+    """Whether the lane took the step: bool, shape [K]."""
+    moved: Tensor
+    """Whether its parameters were updated: bool, shape [K]; if not, loss or gradient were not finite."""
+    sizes: list[Tensor]
+    """Step sizes that rules have found by themselves, by form and group, of those that look for one: shape [K, 1]."""
+
+
+@dataclass
+class LaneNumbers:
+    """What differs between lanes and stays from step to step, beside the optimizers' hyperparameters."""
+
+    last: Tensor
+    """Steps after which each lane ends: float64, shape [K, 1]."""
+    skips: Tensor
+    """Whether a lane leaves out steps whose loss or gradient is not finite, and goes on: bool, [K, 1]."""
+    estimator: dict[str, Tensor]
+    """The estimator's numbers, by where they are: float64, shape [K]."""
+
+    def tensors(self) -> list[Tensor]:
+        """All of them, live."""
+        return [self.last, self.skips, *self.estimator.values()]
 
 
 class Step:
@@ -52,30 +85,35 @@ class Step:
     Args:
         captured: the loss.
         update: the optimizers.
-        skips: whether a lane leaves out steps whose loss or gradient is not finite, and goes on: bool, [K, 1].
-        last: steps after which each lane ends: float64, shape [K, 1].
+        numbers: what else differs between lanes.
 
     """
 
-    def __init__(self, captured: Captured, update: Update, skips: Tensor, last: Tensor) -> None:
-        self.captured, self.update, self.skips, self.last = captured, update, skips, last
+    def __init__(self, captured: Captured, update: Update, numbers: LaneNumbers) -> None:
+        self.captured, self.update, self.numbers = captured, update, numbers
 
-    def __call__(self, state: LaneState, given: StepInput) -> tuple[LaneState, Tensor, Tensor]:
-        """The state after the step; every lane's loss before it, shape [K], and whether it has moved, shape [K]."""
-        grad, loss, estimator = self.captured.gradients(state.arena, state.estimator, given.noise, given.rows)
-        running = state.alive & (state.done < self.last)
+    def __call__(self, state: LaneState, given: StepInput) -> tuple[LaneState, Seen]:
+        """The state after the step, and what is recorded of it."""
+        numbers = self.numbers
+        grad, loss, estimator = self.captured.gradients(
+            state.arena, state.estimator, numbers.estimator, given.noise, given.rows
+        )
+        running = state.alive & (state.done < torch.minimum(numbers.last, given.until))
         finite = torch.isfinite(loss)[:, None] & torch.isfinite(grad).all(-1, keepdim=True)
-        moves = running & finite
+        moves, fails = running & finite, running & ~finite
         arena, slots = self.update(grad, state.arena, state.slots, given.factors, state.updates + 1, state.done + 1)
+        goes_on = numbers.skips & (state.in_a_row < SKIPS_IN_A_ROW)
         after = LaneState(
             arena=torch.where(moves, arena, state.arena),
             slots=_chosen(moves, slots, state.slots),
             estimator=_chosen(moves, estimator, state.estimator),
-            done=state.done + (running & (finite | self.skips)),
+            done=state.done + (moves | (fails & goes_on)),
             updates=state.updates + moves,
-            alive=state.alive & (finite | self.skips | ~running),
+            in_a_row=torch.where(moves, 0.0, state.in_a_row + fails),
+            alive=state.alive & ~(fails & ~goes_on),
         )
-        return after, loss, moves.squeeze(-1)
+        sizes = [size for group in self.update.sizes(after.slots) for size in group if size is not None]
+        return after, Seen(loss, running.squeeze(-1), moves.squeeze(-1), sizes)
 
 
 def _chosen(condition: Tensor, yes: Any, no: Any) -> Any:
@@ -87,28 +125,5 @@ def _chosen(condition: Tensor, yes: Any, no: Any) -> Any:
     return pytree.tree_map(leaf, yes, no)
 
 
-pytree.register_dataclass(LaneState)
-pytree.register_dataclass(StepInput)
-
-
-def traced(step: Step, state: LaneState, given: StepInput) -> Callable[[LaneState, StepInput], Any]:
-    """The step as a list of tensor operations, for lanes of this number: several times as fast."""
-    leaves, spec = pytree.tree_flatten((state, given))
-    outs: list[Any] = []
-
-    def flat(*leaves: Tensor) -> list[Tensor]:
-        found, out = pytree.tree_flatten(step(*pytree.tree_unflatten(list(leaves), spec)))
-        outs[:] = [out]
-        return found
-
-    with torch.no_grad():
-        graph = make_fx(flat)(*leaves)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    [out] = outs
-
-    def run(state: LaneState, given: StepInput) -> Any:
-        with torch.no_grad():
-            return pytree.tree_unflatten(graph(*pytree.tree_leaves((state, given))), out)
-
-    return run
+for _tree in (LaneState, StepInput, Seen):
+    pytree.register_dataclass(_tree)

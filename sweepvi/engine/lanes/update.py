@@ -8,14 +8,16 @@ is another number, and not another program.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from sweepvi.optim.arena import Arena
 from sweepvi.optim.rule import Rule, Slots
+from sweepvi.schedule import Constant, Schedule
 
 Tree: TypeAlias = Any
 """Nested lists, mappings and tuples of tensors."""
@@ -31,6 +33,15 @@ class Group:
     """Its parameters, in the order of the arena's columns."""
     shares_norm: bool = False
     """Whether a bound on the norm of all gradients is one with other groups."""
+    lr_factor: float = 1.0
+    """Factor on the rule's step size."""
+    schedule: Schedule = field(default_factory=Constant)
+    """Of the step size; the one who calls the update asks it."""
+
+    def hyper(self) -> Tree:
+        """The rule's hyperparameters, with the group's own step size."""
+        hyper = self.rule.hyper()
+        return {**hyper, self.rule.rate: hyper[self.rule.rate] * self.lr_factor}
 
 
 Plan: TypeAlias = tuple[Group, ...]
@@ -40,7 +51,7 @@ Plan: TypeAlias = tuple[Group, ...]
 def form(plan: Plan) -> tuple[Any, ...]:
     """What lanes must have in common to share a plan: everything but numbers."""
     return tuple(
-        (type(group.rule), group.label, group.names, group.shares_norm, _shape_of(group.rule.hyper())) for group in plan
+        (type(group.rule), group.label, group.names, group.shares_norm, _shape_of(group.hyper())) for group in plan
     )
 
 
@@ -57,21 +68,68 @@ class Update:
     def __init__(self, plans: Sequence[Plan], shapes: Mapping[str, torch.Size], device: torch.device) -> None:
         forms = [form(plan) for plan in plans]
         self.forms = list(dict.fromkeys(forms))
+        self.plans = list(plans)
         self.index = torch.tensor([[self.forms.index(each)] for each in forms], device=device)
         """Which form each lane has: int64, shape [K, 1]."""
-        self.parts = [_Parts(plans[forms.index(each)], shapes, device) for each in self.forms]
-        # Lanes of other forms calculate with the numbers of the first that has this one, and nobody reads it.
+        self._models = [plans[forms.index(each)] for each in self.forms]
+        self.parts = [_Parts(plan, shapes, device) for plan in self._models]
         self.hyper: list[list[Tree]] = [
-            _hyper([plan if forms[k] == each else plans[forms.index(each)] for k, plan in enumerate(plans)], device)
-            for each in self.forms
+            _hyper([plan if forms[k] == each else self._models[place] for k, plan in enumerate(plans)], device)
+            for place, each in enumerate(self.forms)
         ]
+        """By form and group. Lanes of other forms calculate with the numbers of the first that has this one, and
+        nobody reads it."""
 
-    def init(self, arena: Tensor) -> list[list[Slots]]:
-        """Slots before the first update, by form and group."""
+    def tensors(self) -> list[Tensor]:
+        """What differs between lanes, live."""
+        return [self.index, *(leaf for leaf in pytree.tree_leaves(self.hyper) if isinstance(leaf, Tensor))]
+
+    def put(self, lane: int, plan: Plan) -> None:
+        """Let a lane have another plan; ``KeyError`` if no lane had one of that form at the start."""
+        if form(plan) not in self.forms:
+            raise KeyError("no lane had a plan of this form")
+        place = self.forms.index(form(plan))
+        self.plans[lane] = plan
+        self.index[lane] = place
+        for mine, own in zip(self.hyper[place], _hyper([plan], self.index.device), strict=True):
+            for leaf, value in zip(pytree.tree_leaves(mine), pytree.tree_leaves(own), strict=True):
+                if isinstance(leaf, Tensor):
+                    leaf[lane] = value[0]
+
+    def of_lanes(self, lanes: Tensor) -> list[list[Tree]]:
+        """The hyperparameters of some lanes."""
+        return pytree.tree_map(lambda leaf: leaf[lanes] if isinstance(leaf, Tensor) else leaf, self.hyper)
+
+    def init(self, arena: Tensor, lanes: Tensor) -> list[list[Slots]]:
+        """Slots before the first update, by form and group, of some lanes with these parameters."""
         return [
             [part.arena.init(part.of(arena), hyper) for part, hyper in zip(parts.parts, hypers, strict=True)]
-            for parts, hypers in zip(self.parts, self.hyper, strict=True)
+            for parts, hypers in zip(self.parts, self.of_lanes(lanes), strict=True)
         ]
+
+    def evaluated(self, arena: Tensor, slots: list[list[Slots]]) -> Tensor:
+        """The points to use as results, which for optimizers that average are averages: shape [K, D]."""
+        results = arena
+        for place, (parts, hypers) in enumerate(zip(self.parts, self.hyper, strict=True)):
+            found = arena
+            for part, own, hyper in zip(parts.parts, slots[place], hypers, strict=True):
+                found = part.into(found, part.arena.evaluated(part.of(arena), own, hyper))
+            results = torch.where(self.index == place, found, results)
+        return results
+
+    def sizes(self, slots: list[list[Slots]]) -> list[list[Tensor | None]]:
+        """By form and group, the factors on their step size that rules have found: [K, 1]; None where they find none."""
+        return [
+            [part.arena.size(own) for part, own in zip(parts.parts, slots[place], strict=True)]
+            for place, parts in enumerate(self.parts)
+        ]
+
+    def rate(self, place: int, group: int, clock: Tensor) -> Tensor:
+        """A group's step size with the rule's decay, without schedule: float64, shape [T, K], for a clock of that."""
+        part, hyper = self.parts[place].parts[group], self.hyper[place][group]
+        rows = pytree.tree_map(lambda leaf: leaf.squeeze(-1) if isinstance(leaf, Tensor) else leaf, hyper)
+        decay = part.arena.rule.decay(rows, clock)
+        return (rows[part.rate] * decay).expand(clock.shape)
 
     def __call__(
         self,
@@ -114,6 +172,9 @@ class _Part:
     def of(self, tensor: Tensor) -> Tensor:
         return tensor if self.columns is None else tensor.index_select(-1, self.columns)
 
+    def into(self, whole: Tensor, found: Tensor) -> Tensor:
+        return found if self.columns is None else whole.index_copy(-1, self.columns, found)
+
 
 class _Parts:
     """The groups of one form."""
@@ -146,7 +207,7 @@ class _Parts:
             hyper = {**hyper, part.rate: hyper[part.rate] * factor}
             shared = norm if part.shares_norm else None
             found, state = part.arena.update(part.of(grad), part.of(arena), own, hyper, step, clock, shared)
-            moved = found if part.columns is None else moved.index_copy(-1, part.columns, found)
+            moved = part.into(moved, found)
             new.append(state)
         return moved, new
 
@@ -160,7 +221,7 @@ class _Parts:
 
 def _hyper(plans: Sequence[Plan], device: torch.device) -> list[Tree]:
     """By group, the hyperparameters of lanes of one form: float64 tensors [K, 1] where they are numbers."""
-    trees = [[group.rule.hyper() for group in plan] for plan in plans]
+    trees = [[group.hyper() for group in plan] for plan in plans]
     return [
         _joined(list(lanes), lambda numbers: torch.tensor(numbers, dtype=torch.float64, device=device)[:, None])
         for lanes in zip(*trees, strict=True)

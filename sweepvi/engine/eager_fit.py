@@ -1,0 +1,135 @@
+"""One fit in progress on the eager engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sweepvi.engine.checkpoint import Snapshot
+from sweepvi.engine.eager import EagerEngine, NonFiniteError
+from sweepvi.engine.environment import environment
+from sweepvi.engine.fits import SKIPS_IN_A_ROW, Fits
+from sweepvi.engine.full_data import coverage
+from sweepvi.engine.interrupt import Interrupt
+from sweepvi.engine.outcome import Ledger, Outcome, float64
+from sweepvi.engine.score import log_weights
+from sweepvi.engine.trial_run import start
+from sweepvi.programs import reachable_modules
+from sweepvi.recipe import Recipe
+
+
+class EagerFit(Fits):
+    """See :class:`Fits`; ``notes`` are for the reader of the result."""
+
+    def __init__(self, engine: EagerEngine, notes: list[str]) -> None:
+        self.engine, self.settings = engine, engine.recipe.settings
+        self._ledger = Ledger()
+        self._notes = notes
+        self._diverged = ""
+
+    @property
+    def total(self) -> int:
+        """See :attr:`Fits.total`."""
+        return self.settings.steps
+
+    @property
+    def step_count(self) -> int:
+        """See :attr:`Fits.step_count`."""
+        return self.engine.step_count
+
+    @property
+    def running(self) -> bool:
+        """See :attr:`Fits.running`."""
+        return not self._diverged and self.step_count < self.total
+
+    @property
+    def last_loss(self) -> float:
+        """See :attr:`Fits.last_loss`."""
+        return self._ledger.losses[-1]
+
+    def advance(self, until: int) -> None:
+        """Take one step."""
+        del until
+        self.at_boundary = False
+        try:
+            self._ledger.add(self.engine.step(), self.engine.last_rates)
+        except NonFiniteError as error:
+            self._meet(error)
+        finally:
+            self.at_boundary = self.engine.at_boundary
+
+    def _meet(self, error: NonFiniteError) -> None:
+        engine, ledger = self.engine, self._ledger
+        ledger.add(error.loss, engine.last_rates)
+        last = ledger.skipped[-SKIPS_IN_A_ROW:]
+        too_many = len(last) == SKIPS_IN_A_ROW and last[0] == engine.step_count + 1 - SKIPS_IN_A_ROW
+        if self.settings.on_nonfinite != "skip" or too_many:
+            self._diverged = f"step {engine.step_count + 1}: {error}"
+            return
+        engine.skip()
+        ledger.skipped.append(engine.step_count)
+
+    def demand_finite_parameters(self) -> None:
+        """See :meth:`Fits.demand_finite_parameters`."""
+        try:
+            self.engine.demand_finite_parameters()
+        except NonFiniteError as error:
+            self._diverged = f"after step {self.step_count}: {error}"
+
+    def snapshot(self) -> Snapshot:
+        """See :meth:`Fits.snapshot`."""
+        ledger = self._ledger.of_steps(self.step_count)
+        ledger.seconds = self.seconds
+        return ledger.into(self.engine.snapshot())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """See :meth:`Fits.restore`."""
+        self.engine.restore(snapshot)
+        if self.step_count == self.total:
+            self.engine.meet_late_parameters()
+        self._ledger = Ledger.of(snapshot)
+        self.seconds = self._ledger.seconds
+
+    def outcomes(self) -> list[Outcome]:
+        """See :meth:`Fits.outcomes`."""
+        ledger = self._ledger
+        outcome = Outcome(
+            status="interrupted" if self.running else "diverged" if self._diverged else "finished",
+            steps=self.step_count,
+            message=f"interrupted after step {self.step_count}" if self.running else self._diverged,
+            skipped=ledger.skipped,
+            log_weights=torch.empty(0, dtype=torch.float64),
+            seconds=self.seconds,
+            problem=self.engine.problem,
+            fitted=self.engine.fitted(),
+            snapshot=self.snapshot(),
+            losses=float64(ledger.losses),
+            rates={label: float64(values) for label, values in ledger.rates.items()},
+            seed=self.settings.seed,
+            notes=list(self._notes),
+        )
+        return [outcome]
+
+    def score(self, outcomes: list[Outcome], interrupt: Interrupt, progress: Callable[[int, int], None]) -> None:
+        """See :meth:`Fits.score`."""
+        [outcome] = outcomes
+        if outcome.status != "finished":
+            return
+        engine, settings = self.engine, self.settings
+        draws = settings.score_draws
+        with engine.optimization.evaluated(), outcome.fitted.late():
+            seen = coverage(engine.programs, engine.problem, settings.score_minibatches)
+            outcome.data_size, outcome.score_note = seen.data_size, seen.note
+            with seen.plates():
+                outcome.log_weights = log_weights(engine.programs, engine.problem, draws, interrupt, progress)
+        if len(outcome.log_weights) < draws:
+            outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
+
+
+@contextmanager
+def eager_fit(recipe: Recipe, notes: list[str]) -> Iterator[EagerFit]:
+    """A fit at its first step, inside its environment; ``ConfigError`` if the model does not run on its data."""
+    with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation:
+        yield EagerFit(start(recipe, isolation), notes)

@@ -1,0 +1,283 @@
+"""Lanes in progress: fits of one program that advance together, a chunk of steps at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from sweepvi.engine.lanes.captured import Captured
+from sweepvi.engine.lanes.entrant import Entrant
+from sweepvi.engine.lanes.graph import StepGraph
+from sweepvi.engine.lanes.memory import CHUNK
+from sweepvi.engine.lanes.minibatches import filled
+from sweepvi.engine.lanes.record import Chunk, Course, Record
+from sweepvi.engine.lanes.schedules import Schedules, schedules_of
+from sweepvi.engine.lanes.step import LaneNumbers, LaneState, Seen, Step, StepInput
+from sweepvi.engine.lanes.update import Update, form
+from sweepvi.settings import LaneSettings
+
+NOISE = 1 << 22
+"""Random numbers of a chunk, at most."""
+
+
+class Cohort:
+    """Lanes of one program, each with parameters, optimizer, schedule, seed and length of its own.
+
+    A lane that has ended, or diverged, stays as it is: it takes no further step and disturbs nobody.
+
+    Args:
+        captured: the program's loss.
+        entrants: the fits, one a lane; lanes beyond them stay empty.
+        lanes: how many lanes there are.
+        settings: of noise, minibatches and compilation.
+
+    """
+
+    def __init__(self, captured: Captured, entrants: Sequence[Entrant], lanes: int, settings: LaneSettings) -> None:
+        self.captured, self.lanes, self._settings = captured, lanes, settings
+        self.device = captured.start.device
+        padded = [*entrants, *[entrants[0]] * (lanes - len(entrants))]
+        self.entrants: list[Entrant | None] = [*entrants, *[None] * (lanes - len(entrants))]
+        plans = [entrant.plan for entrant in padded]
+        self.update = Update(plans, captured.shapes, self.device)
+        self.seeds = torch.tensor([entrant.seed for entrant in padded], device=self.device)
+        self.numbers = LaneNumbers(
+            last=self._column([float(entrant.steps) for entrant in padded]),
+            skips=torch.tensor([[entrant.skips] for entrant in padded], device=self.device),
+            estimator={
+                place: self._column([entrant.numbers[place] for entrant in padded]).squeeze(-1)
+                for place in captured.numbers
+            },
+        )
+        self.state = self._start(torch.stack([entrant.row for entrant in padded]), torch.arange(lanes))
+        self.state.alive[len(entrants) :] = False
+        self.schedules: list[list[Schedules]] = []
+        self._schedule()
+        self.record = Record(lanes)
+        self.steps_taken = 0
+        """Steps that the cohort has taken since it was made, whatever lanes took part."""
+        self._graph: StepGraph | None = None
+
+    compiled_from: int | None = None
+    """The step from which the compiled program ran; None if it never did."""
+
+    def close(self) -> None:
+        """End what runs in the background."""
+
+    def put(self, lane: int, entrant: Entrant) -> None:
+        """Let a lane be another fit, from its start; no other lane notices.
+
+        Raises ``KeyError`` if no fit of the cohort had an optimizer of that form when it was made.
+        """
+        self.update.put(lane, entrant.plan)
+        place = self.update.forms.index(form(entrant.plan))
+        for schedules, group in zip(self.schedules[place], entrant.plan, strict=True):
+            schedules.put(lane, group.schedule)
+        self.entrants[lane] = entrant
+        self.seeds[lane] = entrant.seed
+        self.numbers.last[lane], self.numbers.skips[lane] = float(entrant.steps), entrant.skips
+        for at, number in entrant.numbers.items():
+            self.numbers.estimator[at][lane] = number
+        self._put(self._start(entrant.row[None], torch.tensor([lane])), [lane])
+        self.record.start(lane)
+        if self._graph is not None:
+            self._graph.hold(self._held())
+
+    @property
+    def running(self) -> list[bool]:
+        """Of each lane: whether it has steps left to take."""
+        return (self.state.alive & (self.state.done < self.numbers.last)).squeeze(-1).tolist()
+
+    @property
+    def alive(self) -> list[bool]:
+        """Of each lane: whether it has not diverged."""
+        return self.state.alive.squeeze(-1).tolist()
+
+    @property
+    def done(self) -> list[int]:
+        """Steps that each lane has taken, those left out among them."""
+        return [int(done) for done in self.state.done.squeeze(-1).tolist()]
+
+    def advance(self, until: int) -> None:
+        """Take the steps of one chunk; no lane takes a step after ``until``."""
+        done = self.state.done.squeeze(-1)
+        left = torch.clamp(self.numbers.last.squeeze(-1), max=float(until)) - done
+        most = int(left[self.state.alive.squeeze(-1)].max())
+        length = min(self._chunk_length(), most)
+        counts = done[None, :] + torch.arange(length, dtype=torch.float64, device=self.device)[:, None]
+        given = self._given(counts, until)
+        if self._graph is None:
+            self._graph = self._traced(pytree.tree_map(lambda leaf: leaf[0], given))
+        state, seen = self._run(self._graph, given)
+        self.state = state
+        self.steps_taken += length
+        self._note(seen, counts, given.factors)
+
+    def ended(self, lanes: Sequence[int]) -> None:
+        """Lanes whose fits have been taken out: they stay empty."""
+        for lane in lanes:
+            self.entrants[lane] = None
+            self.state.alive[lane] = False
+
+    def kill(self, lanes: Sequence[int]) -> None:
+        """Lanes that have diverged by another's judgement."""
+        self.state.alive[list(lanes)] = False
+
+    def results(self) -> Tensor:
+        """What each lane's optimizer has found, which for those that average is the average: shape [K, D]."""
+        with torch.no_grad():
+            return self.update.evaluated(self.state.arena, self.state.slots)
+
+    def course(self, lane: int) -> Course:
+        """A lane's steps so far."""
+        plan = self.update.plans[lane]
+        return self.record.course(lane, int(self.update.index[lane]), [group.label for group in plan])
+
+    def gradients(self) -> tuple[Tensor, Tensor]:
+        """What each lane's next step would follow: gradients [K, D], and the losses, [K]."""
+        given = self._given(self.state.done.squeeze(-1)[None, :], 0)
+        noise = {sort: rows[0] for sort, rows in given.noise.items()}
+        gradient, loss, _ = self.captured.gradients(
+            self.state.arena, self.state.estimator, self.numbers.estimator, noise, [row[0] for row in given.rows]
+        )
+        return gradient, loss
+
+    def tensors_of(self, lanes: Sequence[int]) -> dict[str, Tensor]:
+        """The state of some lanes, schedules included, by name: copies with a leading dimension of these lanes."""
+        leaves, _ = pytree.tree_flatten(self._of_lanes(lanes))
+        named = {f"{place}": leaf.clone() for place, leaf in enumerate(leaves)}
+        for place, groups in enumerate(self.schedules):
+            for number, schedules in enumerate(groups):
+                for name in schedules.states[lanes[0]]:
+                    values = [schedules.states[lane].get(name, torch.zeros(())) for lane in lanes]
+                    named[f"schedule/{place}/{number}/{name}"] = torch.stack(values)
+        return named
+
+    def load(self, tensors: dict[str, Tensor], courses: Sequence[Course]) -> None:
+        """Put the first lanes into the state of :meth:`tensors_of`, after these steps.
+
+        Raises ``ValueError`` if that is of lanes with other parameters or optimizers.
+        """
+        lanes = list(range(len(courses)))
+        own, spec = pytree.tree_flatten(self._of_lanes(lanes))
+        found = [tensors.get(f"{place}") for place in range(len(own))]
+        if any(leaf is None or leaf.shape != mine.shape for leaf, mine in zip(found, own, strict=True)):
+            raise ValueError("the state is of other parameters or optimizers")
+        self._put(pytree.tree_unflatten([leaf.to(self.device) for leaf in found if leaf is not None], spec), lanes)
+        for name, values in tensors.items():
+            kind, _, path = name.partition("/")
+            if kind == "schedule":
+                place, number, entry = path.split("/", 2)
+                for lane, value in zip(lanes, values, strict=True):
+                    self.schedules[int(place)][int(number)].states[lane][entry] = value
+        for lane, course in zip(lanes, courses, strict=True):
+            self.record.start(lane, course)
+
+    def _start(self, rows: Tensor, lanes: Tensor) -> LaneState:
+        count = len(rows)
+        lanes = lanes.to(self.device)
+        return LaneState(
+            arena=rows,
+            slots=self.update.init(rows, lanes),
+            estimator={name: value.expand(count, *value.shape).clone() for name, value in self.captured.state.items()},
+            done=self._column([0.0] * count),
+            updates=self._column([0.0] * count),
+            in_a_row=self._column([0.0] * count),
+            alive=torch.ones(count, 1, dtype=torch.bool, device=self.device),
+        )
+
+    def _put(self, state: LaneState, lanes: list[int]) -> None:
+        index = torch.tensor(lanes, device=self.device)
+
+        def placed(mine: Tensor, other: Tensor) -> Tensor:
+            return mine.index_copy(0, index, other)
+
+        self.state = pytree.tree_map(placed, self.state, state)
+
+    def _of_lanes(self, lanes: Sequence[int]) -> LaneState:
+        index = torch.tensor(list(lanes), device=self.device)
+        return pytree.tree_map(lambda leaf: leaf.index_select(0, index), self.state)
+
+    def _schedule(self) -> None:
+        plans, update = self.update.plans, self.update
+        for place in range(len(update.forms)):
+            own = (update.index.squeeze(-1) == place).tolist()
+            model = plans[own.index(True)]
+            self.schedules.append(schedules_of(plans, model, own, self.device))
+
+    def _column(self, values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=self.device)[:, None]
+
+    def _held(self) -> list[Tensor]:
+        return [*self.update.tensors(), *self.numbers.tensors()]
+
+    @property
+    def _follow_the_loss(self) -> bool:
+        return any(schedules.follow_the_loss for groups in self.schedules for schedules in groups)
+
+    def _chunk_length(self) -> int:
+        if self._follow_the_loss:
+            return 1
+        numbers = max(1, sum(self.captured.draws.noise.taken.values()))
+        return max(1, min(CHUNK, NOISE // (numbers * self.lanes)))
+
+    def _given(self, counts: Tensor, until: int) -> StepInput:
+        """What is handed into the steps after ``counts`` steps, shape [T, K]: each tensor has a leading T."""
+        in_step = bool((counts == counts[:, :1]).all())
+        steps = (counts[:, 0] if in_step else counts).long()
+        length = len(counts)
+        return StepInput(
+            noise=self.captured.draws.noise.filled(self.seeds, steps),
+            rows=filled(self.captured.draws.minibatches, self._settings.data_seed, steps),
+            factors=[[schedules.factors(counts)[..., None] for schedules in groups] for groups in self.schedules],
+            until=torch.full((length, 1, 1), float(until), dtype=torch.float64, device=self.device),
+        )
+
+    def _traced(self, given: StepInput) -> StepGraph:
+        step = Step(self.captured, self.update, self.numbers)
+        state_leaves, state_spec = pytree.tree_flatten(self.state)
+        given_leaves, given_spec = pytree.tree_flatten(given)
+
+        def flat(*leaves: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+            state = pytree.tree_unflatten(list(leaves[: len(state_leaves)]), state_spec)
+            after, seen = step(state, pytree.tree_unflatten(list(leaves[len(state_leaves) :]), given_spec))
+            return pytree.tree_leaves(after), pytree.tree_leaves(seen)
+
+        return StepGraph.traced(flat, state_leaves, given_leaves, self._held())
+
+    def _run(self, graph: StepGraph, given: StepInput) -> tuple[LaneState, Seen]:
+        leaves, spec = pytree.tree_flatten(self.state)
+        inputs = [leaf.unbind(0) for leaf in pytree.tree_leaves(given)]
+        seen = []
+        for row in zip(*inputs, strict=True):
+            leaves, found = graph(leaves, row)
+            seen.append(found)
+        columns = [torch.stack(column) for column in zip(*seen, strict=True)]
+        return pytree.tree_unflatten(leaves, spec), Seen(*columns[:3], columns[3:])
+
+    def _note(self, seen: Seen, counts: Tensor, factors: list[list[Tensor]]) -> None:
+        found = iter(seen.sizes)
+        rates = []
+        for place, sizes in enumerate(self.update.sizes(self.state.slots)):
+            own = []
+            for group, size in enumerate(sizes):
+                rate = self.update.rate(place, group, counts + 1) * factors[place][group].squeeze(-1)
+                own.append((rate if size is None else rate * next(found).squeeze(-1)).cpu())
+            rates.append(own)
+        chunk = Chunk(seen.loss.double().cpu(), seen.ran.cpu(), seen.moved.cpu(), rates)
+        self.record.chunks.append(chunk)
+        if self._follow_the_loss:
+            self._observe(chunk, counts)
+
+    def _observe(self, chunk: Chunk, counts: Tensor) -> None:
+        for lane in range(self.lanes):
+            for schedules in self.schedules[int(self.update.index[lane])]:
+                for row in range(len(chunk.losses)):
+                    if chunk.ran[row, lane]:
+                        loss = float(chunk.losses[row, lane]) if chunk.moved[row, lane] else float("nan")
+                        schedules.observe(lane, int(counts[row, lane]), loss)
+
+

@@ -1,0 +1,62 @@
+"""Mean and variance of lanes' parameters over the second half of their steps, for comparing restarts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from sweepvi.engine.lanes.cohort import Cohort
+
+EVERY = 64
+"""Steps between parameters that are looked at."""
+
+
+class Iterates:
+    """Running moments (Welford 1962) of the parameters at the ends of chunks, in the second half of each lane's steps.
+
+    Args:
+        lanes: how many there are.
+        size: parameters of each.
+
+    """
+
+    def __init__(self, lanes: int, size: int) -> None:
+        self._count = torch.zeros(lanes, 1, dtype=torch.float64)
+        self._mean = torch.zeros(lanes, size, dtype=torch.float64)
+        self._squares = torch.zeros(lanes, size, dtype=torch.float64)
+
+    def add(self, cohort: Cohort) -> None:
+        """Look at lanes that are past half of their steps."""
+        done, last = cohort.state.done.cpu(), cohort.numbers.last.cpu()
+        chunk = cohort.record.chunks[-1]
+        looks = (2 * done > last) & chunk.moved.any(0)[:, None]
+        values = cohort.state.arena.detach().cpu().double()
+        count = self._count + looks
+        difference = torch.where(looks, values - self._mean, 0.0)
+        self._mean += difference / count.clamp(min=1.0)
+        self._squares += difference * torch.where(looks, values - self._mean, 0.0)
+        self._count = count
+
+    def forget(self, lane: int) -> None:
+        """Begin anew for a lane."""
+        for tensor in (self._count, self._mean, self._squares):
+            tensor[lane] = 0.0
+
+    def of(self, lane: int) -> tuple[Tensor, Tensor, int]:
+        """Mean and variance, shape [D], and of how many."""
+        count = int(self._count[lane])
+        return self._mean[lane].clone(), self._squares[lane] / max(count - 1, 1), count
+
+    def tensors_of(self, lane: int) -> dict[str, Tensor]:
+        """All of a lane, by name."""
+        rows = {"count": self._count, "mean": self._mean, "squares": self._squares}
+        return {f"iterates/{name}": rows[name][lane : lane + 1].clone() for name in rows}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Put the first lanes into the state of :meth:`tensors_of`."""
+        for name, mine in (("count", self._count), ("mean", self._mean), ("squares", self._squares)):
+            own = tensors[f"iterates/{name}"]
+            mine[: len(own)] = own

@@ -1,0 +1,398 @@
+"""Fits in progress as lanes: recipes of one program, each with its restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sweepvi.diagnostics import elbo_score, r_hats
+from sweepvi.engine.checkpoint import Snapshot
+from sweepvi.engine.eager import EagerEngine
+from sweepvi.engine.environment import environment
+from sweepvi.engine.fits import Fits
+from sweepvi.engine.full_data import coverage
+from sweepvi.engine.interrupt import Interrupt
+from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured
+from sweepvi.engine.lanes.cohort import Cohort
+from sweepvi.engine.lanes.entrant import Entrant, Start, buffers_of
+from sweepvi.engine.lanes.failure import why_not_finite
+from sweepvi.engine.lanes.iterates import Iterates
+from sweepvi.engine.lanes.lane_snapshot import courses_of, put_courses
+from sweepvi.engine.lanes.memory import demand_room, most_lanes
+from sweepvi.engine.lanes.record import Course
+from sweepvi.engine.lanes.scoring import lane_scores
+from sweepvi.engine.optimization import Optimization
+from sweepvi.engine.outcome import Outcome, Restart, Status
+from sweepvi.engine.trial_run import start
+from sweepvi.errors import CheckpointError
+from sweepvi.programs import reachable_modules
+from sweepvi.recipe import Recipe, reseeded
+from sweepvi.settings import LaneSettings
+
+RESTARTS = 4
+"""Fits of one recipe, under different seeds, unless the recipe says how many."""
+
+SMALL = 4096
+"""Parameters up to which several fits cost hardly more than one."""
+
+LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""Numbers of lanes that programs are traced and compiled for."""
+
+
+@dataclass
+class _Lane:
+    """A fit of a recipe: a restart."""
+
+    recipe: int
+    entrant: Entrant
+    ended: _Ended | None = None
+    """What it has come to, once its lane is another's; or when the fits are over."""
+
+
+@dataclass
+class _Ended:
+    seed: int
+    status: Status
+    message: str
+    steps: int
+    course: Course
+    row: Tensor
+    """Parameters where it stands, shape [D]."""
+    result: Tensor
+    """What the optimizer has found, shape [D]."""
+    tensors: dict[str, Tensor]
+    """The lane's whole state."""
+    iterates: tuple[Tensor, Tensor, int]
+    """Mean and variance of the parameters over the second half, float64, shape [D]; and of how many."""
+    log_weights: Tensor
+
+
+class LaneFits(Fits):
+    """See :class:`Fits`. More fits than lanes wait for one to be free."""
+
+    def __init__(self, recipes: Sequence[Recipe], engine: EagerEngine, found: Captured, entrants: list[list[Entrant]]) -> None:
+        settings = _lane_settings(recipes[0])
+        self.settings, self._engine, self._captured = settings, engine, found
+        self._recipes = list(recipes)
+        self._lanes = [_Lane(place, entrant) for place, own in enumerate(entrants) for entrant in own]
+        room = most_lanes(found, settings)
+        self._restarts = [len(own) for own in entrants]
+        count = min(len(self._lanes), room, LADDER[-1])
+        size = next(size for size in LADDER if size >= count) if count > 1 else 1
+        size = size if size <= room else max(each for each in LADDER if each <= room)
+        self._waiting = list(range(size, len(self._lanes)))
+        self._at: dict[int, int] = {lane: lane for lane in range(min(size, len(self._lanes)))}
+        """Lane of the cohort → number of the fit in it."""
+        first = [self._lanes[number].entrant for number in self._at.values()]
+        self._cohort = Cohort(found, first, size, settings)
+        self._iterates = Iterates(size, len(found.start))
+        self._waves = -(-len(self._lanes) // size)
+
+    @property
+    def total(self) -> int:
+        """See :attr:`Fits.total`; of all waves together."""
+        longest = max(lane.entrant.steps for lane in self._lanes)
+        return longest * self._waves
+
+    @property
+    def step_count(self) -> int:
+        """See :attr:`Fits.step_count`; of all waves together."""
+        return max(self._cohort.steps_taken, max(self._cohort.done)) if self._waves == 1 else self._cohort.steps_taken
+
+    @property
+    def running(self) -> bool:
+        """See :attr:`Fits.running`."""
+        return bool(self._waiting) or any(self._cohort.running)
+
+    @property
+    def last_loss(self) -> float:
+        """The least of all lanes'."""
+        chunk = self._cohort.record.chunks[-1]
+        found = chunk.losses[-1][chunk.moved[-1]]
+        return float(found.min()) if len(found) else float("nan")
+
+    def advance(self, until: int) -> None:
+        """Take a chunk of steps; let those who wait into lanes that are free."""
+        if not any(self._cohort.running):
+            self._refill()
+        self.at_boundary = False
+        self._cohort.advance(until if self._waves == 1 else max(lane.entrant.steps for lane in self._lanes))
+        self._iterates.add(self._cohort)
+        if self._waiting:
+            self._refill()
+        self.at_boundary = True
+
+    def _refill(self) -> None:
+        """Let those who wait into free lanes; where lanes share minibatches, all together."""
+        running = self._cohort.running
+        if self._captured.draws.minibatches and any(running):
+            return
+        free = [lane for lane, going in enumerate(running) if not going]
+        self._take_out([lane for lane in free if lane in self._at])
+        for lane in free[: len(self._waiting)]:
+            number = self._waiting.pop(0)
+            self._at[lane] = number
+            self._cohort.put(lane, self._lanes[number].entrant)
+            self._iterates.forget(lane)
+
+    def demand_finite_parameters(self) -> None:
+        """See :meth:`Fits.demand_finite_parameters`."""
+        finite = torch.isfinite(self._cohort.state.arena).all(-1).tolist()
+        self._cohort.kill([lane for lane, fine in enumerate(finite) if not fine])
+
+    def snapshot(self) -> Snapshot:
+        """See :meth:`Fits.snapshot`; of one recipe."""
+        ended = self._looked_at(list(self._at))
+        return self._snapshot([ended[lane] for lane in self._at], self.seconds, 0)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """See :meth:`Fits.restore`."""
+        tensors, meta = snapshot.get("lanes")
+        if meta["seeds"] != [lane.entrant.seed for lane in self._lanes]:
+            raise CheckpointError("the checkpoint has other restarts")
+        try:
+            self._cohort.load(tensors, courses_of(snapshot))
+        except ValueError as error:
+            raise CheckpointError(f"the checkpoint does not fit: {error}") from error
+        most = max(lane.entrant.steps for lane in self._lanes)
+        if max(self._cohort.done) > most:
+            raise CheckpointError(f"the checkpoint has taken {max(self._cohort.done)} steps already, more than {most}")
+        self._iterates.load(tensors)
+        self.seconds = meta["seconds"]
+
+    def outcomes(self) -> list[Outcome]:
+        """See :meth:`Fits.outcomes`."""
+        self._take_out(list(self._at))
+        for number in self._waiting:
+            self._lanes[number].ended = self._never_begun(self._lanes[number].entrant)
+        # Which restart is the best is known once they are scored.
+        return [self._outcome(place, self._of_recipe(place)[0]) for place in range(len(self._recipes))]
+
+    def score(self, outcomes: list[Outcome], interrupt: Interrupt, progress: Callable[[int, int], None]) -> None:
+        """See :meth:`Fits.score`."""
+        engine, settings = self._engine, self.settings
+        finished = [ended for lane in self._lanes if (ended := lane.ended) and ended.status == "finished"]
+        if not finished:
+            return
+        seen = coverage(engine.programs, engine.problem, settings.score_minibatches)
+        draws, size = settings.score_draws, self._cohort.lanes
+        with seen.plates():
+            for first in range(0, len(finished), size):
+                part = finished[first : first + size]
+                rows = torch.stack([ended.result for ended in part])
+                weights = lane_scores(engine, self._captured, rows, draws, interrupt, progress)
+                for ended, own in zip(part, weights, strict=True):
+                    ended.log_weights = own
+        for place, outcome in enumerate(outcomes):
+            chosen = self._outcome(place, self._best(place))
+            outcome.__dict__.update(chosen.__dict__)
+            outcome.data_size, outcome.score_note = seen.data_size, seen.note
+            if outcome.status == "finished" and len(outcome.log_weights) < draws:
+                outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
+
+    def close(self) -> None:
+        """See :meth:`Fits.close`."""
+        self._cohort.close()
+
+    def _of_recipe(self, place: int) -> list[_Lane]:
+        return [lane for lane in self._lanes if lane.recipe == place]
+
+    def _best(self, place: int) -> _Lane:
+        """The restart with the highest ELBO; one that did not finish only if none did."""
+
+        def rank(lane: _Lane) -> tuple[bool, float]:
+            assert lane.ended is not None
+            elbo = elbo_score(lane.ended.log_weights).elbo
+            return lane.ended.status == "finished", float("-inf") if elbo is None else elbo
+
+        # The first of equals, whatever their number.
+        return max(self._of_recipe(place), key=rank)
+
+    def _take_out(self, lanes: list[int]) -> None:
+        """Note what the fits in these lanes have come to; the lanes are free then."""
+        ended = self._looked_at(lanes)
+        for lane in lanes:
+            self._lanes[self._at.pop(lane)].ended = ended[lane]
+        self._cohort.ended(lanes)
+
+    def _looked_at(self, lanes: list[int]) -> dict[int, _Ended]:
+        """What the fits in these lanes have come to so far."""
+        cohort = self._cohort
+        running, alive, done, results = cohort.running, cohort.alive, cohort.done, cohort.results()
+        why = why_not_finite(cohort, [lane for lane in lanes if not alive[lane]])
+        return {
+            lane: _Ended(
+                seed=self._lanes[self._at[lane]].entrant.seed,
+                status="diverged" if lane in why else "interrupted" if running[lane] else "finished",
+                message=why.get(lane, f"interrupted after step {done[lane]}" if running[lane] else ""),
+                steps=done[lane],
+                course=cohort.course(lane),
+                row=cohort.state.arena[lane].clone(),
+                result=results[lane].clone(),
+                tensors=cohort.tensors_of([lane]) | self._iterates.tensors_of(lane),
+                iterates=self._iterates.of(lane),
+                log_weights=torch.empty(0, dtype=torch.float64),
+            )
+            for lane in lanes
+        }
+
+    def _never_begun(self, entrant: Entrant) -> _Ended:
+        nothing = torch.empty(0, dtype=torch.float64)
+        course = Course(nothing, {group.label: nothing for group in entrant.plan}, [])
+        none = torch.full(entrant.row.shape, float("nan"), dtype=torch.float64)
+        return _Ended(
+            entrant.seed,
+            "interrupted",
+            "interrupted before it began",
+            0,
+            course,
+            entrant.row,
+            entrant.row,
+            {},
+            (none, none, 0),
+            nothing,
+        )
+
+    def _outcome(self, place: int, chosen: _Lane) -> Outcome:
+        ended, all_of_it = chosen.ended, self._of_recipe(place)
+        assert ended is not None
+        engine = self._engine
+        with engine.undone():
+            engine.move_to(self._captured.unpacked(ended.result))
+            fitted = engine.fitted()
+        share = len(all_of_it) / len(self._lanes)
+        ends = [lane.ended for lane in all_of_it if lane.ended is not None]
+        several = len(ends) > 1
+        return Outcome(
+            status=ended.status,
+            steps=ended.steps,
+            message=ended.message,
+            losses=ended.course.losses,
+            rates=ended.course.rates,
+            skipped=[step for step in ended.course.skipped if step <= ended.steps],
+            log_weights=ended.log_weights,
+            seconds=self.seconds * share,
+            problem=engine.problem,
+            fitted=fitted,
+            snapshot=self._snapshot(ends, self.seconds * share, all_of_it.index(chosen)),
+            seed=chosen.entrant.seed,
+            engine="lanes",
+            restarts=[
+                Restart(lane.entrant.seed, end.status, end.message, end.log_weights)
+                for lane, end in zip(all_of_it, ends, strict=True)
+            ]
+            if several
+            else [],
+            spread=self._spread(ends) if several else {},
+            compiled_from=self._cohort.compiled_from,
+        )
+
+    def _spread(self, ends: list[_Ended]) -> dict[str, Tensor]:
+        """R-hat of every parameter over those restarts that finished."""
+        whole = [end.iterates for end in ends if end.status == "finished"]
+        if len(whole) < 2:
+            return {}
+        means, variances, counts = zip(*whole, strict=True)
+        return self._captured.unpacked(r_hats(torch.stack(means), torch.stack(variances), min(counts)))
+
+    def _snapshot(self, ends: list[_Ended], seconds: float, chosen: int) -> Snapshot:
+        """What a continuation needs of some restarts; and the parameters of one, as of a fit of its own."""
+        engine, mine = self._engine, ends[chosen]
+        with engine.undone():
+            engine.move_to(self._captured.unpacked(mine.row))
+            snapshot = engine.state_snapshot()
+        result, row = self._captured.unpacked(mine.result), self._captured.unpacked(mine.row)
+        snapshot.put("result", {name: value for name, value in result.items() if not torch.equal(value, row[name])})
+        begun = all(end.tensors for end in ends)
+        names = ends[0].tensors if begun else ()
+        tensors = {name: torch.cat([end.tensors[name] for end in ends]) for name in names}
+        snapshot.put("lanes", tensors, {"seeds": [end.seed for end in ends], "seconds": seconds})
+        put_courses(snapshot, [_whole(end) for end in ends])
+        snapshot.meta["step"] = max(end.steps for end in ends)
+        snapshot.meta["engine"] = "lanes"
+        return snapshot
+
+
+def _whole(end: _Ended) -> Course:
+    """The course without the row of a step that diverged: a continuation takes that step anew."""
+    course, steps = end.course, end.steps
+    rates = {label: own[:steps] for label, own in course.rates.items()}
+    return Course(course.losses[:steps], rates, [step for step in course.skipped if step <= steps])
+
+
+@contextmanager
+def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
+    """Fits of one program at their first step, inside their environment.
+
+    Raises:
+        NotCapturedError: they cannot run as lanes.
+        ConfigError: the model does not run on its data; or there is not enough memory.
+
+    """
+    first = recipes[0]
+    with environment(first.settings, reachable_modules(first.reach())) as isolation:
+        engine = start(first, isolation)
+        found = captured(engine)
+        seeded = [_restarts(recipe, len(found.start)) for recipe in recipes]
+        demand_room(found, _lane_settings(first), max(map(len, seeded)))
+        starts = _Starts(engine)
+        entrants = [
+            [Entrant.of(recipe, starts.of(recipe), starts.optimization(recipe), found) for recipe in own]
+            for own in seeded
+        ]
+        yield LaneFits(recipes, engine, found, entrants)
+
+
+def _restarts(recipe: Recipe, size: int) -> list[Recipe]:
+    """The recipe under each of its seeds: its own first."""
+    settings = _lane_settings(recipe)
+    count = settings.restarts or (RESTARTS if size <= SMALL else 1)
+    return [recipe, *(reseeded(recipe, seed) for seed in restart_seeds(settings.seed, count)[1:])]
+
+
+def _lane_settings(recipe: Recipe) -> LaneSettings:
+    assert isinstance(recipe.settings, LaneSettings)
+    return recipe.settings
+
+
+def restart_seeds(seed: int, count: int) -> list[int]:
+    """The seeds of a fit's restarts: its own first, then others that are far from those of neighbouring seeds."""
+    return [(seed + number * 0x9E3779B1) % 2**32 for number in range(count)]
+
+
+class _Starts:
+    """Where recipes of one program start; each seed and start is computed once."""
+
+    def __init__(self, engine: EagerEngine) -> None:
+        self._engine = engine
+        self._first = engine.recipe
+        self._buffers = buffers_of(engine)
+        self._known: list[tuple[Recipe, Start]] = [(engine.recipe, Start.of(engine))]
+
+    def of(self, recipe: Recipe) -> Start:
+        """A recipe's start; ``NotCapturedError`` if the seed decides what is no parameter."""
+        for other, known in self._known:
+            if _starts_alike(recipe, other):
+                return known
+        with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation:
+            found = Start.of(start(recipe, isolation))
+        if found.buffers.keys() != self._buffers.keys() or any(
+            not torch.equal(value, self._buffers[name]) for name, value in found.buffers.items()
+        ):
+            raise NotCapturedError("networks have buffers that differ between seeds")
+        self._known.append((recipe, found))
+        return found
+
+    def optimization(self, recipe: Recipe) -> Optimization:
+        """The optimizers of a recipe, over the parameters of the program."""
+        if recipe is self._first:
+            return self._engine.optimization
+        return Optimization(replace(recipe), self._engine.modules)
+
+
+def _starts_alike(one: Recipe, other: Recipe) -> bool:
+    return one.settings.seed == other.settings.seed and one.config["guide"] == other.config["guide"]

@@ -1,0 +1,106 @@
+"""How much memory lanes need, and how many fit.
+
+A lane takes the gradient's intermediate results at their peak, measured on two lanes; its parameters, their gradient
+and the optimizer's slots, twice while a step replaces them; its noise of a chunk of steps; and what is recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sweepvi.errors import ConfigError, Problem
+from sweepvi.settings import LaneSettings
+
+if TYPE_CHECKING:
+    from sweepvi.engine.lanes.captured import Captured
+
+CHUNK = 64
+"""Steps of a chunk, unless its noise would be too much."""
+
+
+class Peak(TorchDispatchMode):
+    """Inside, notes the most memory that results of tensor operations take at one time, in ``bytes``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+        self._now = 0
+        self._live: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and count the storage that it has made."""
+        found = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return found
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._live:
+            return
+        self._live[key] = storage.nbytes()
+        self._now += storage.nbytes()
+        self.bytes = max(self.bytes, self._now)
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self._now -= self._live.pop(key, 0)
+
+
+def available(device: torch.device) -> int:
+    """Bytes of memory that are free on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+SHARE = 0.5
+"""Of the free memory, what lanes may take unless the settings say how much."""
+
+
+def lane_bytes(found: Captured, slots: int) -> int:
+    """Memory that a lane takes, in bytes: the formula at the top of this file.
+
+    Args:
+        found: the program.
+        slots: numbers in the optimizer's slots for each parameter.
+
+    """
+    size, each = len(found.start), found.start.element_size()
+    numbers = sum(found.draws.noise.taken.values())
+    return found.lane_bytes + each * (size * 2 * (2 + slots) + numbers * CHUNK) + 8 * 5 * CHUNK
+
+
+def most_lanes(found: Captured, settings: LaneSettings, slots: int = 4) -> int:
+    """How many lanes fit into memory."""
+    device = found.start.device
+    limit = settings.memory * 2**30 if settings.memory is not None else SHARE * available(device)
+    return int(limit // lane_bytes(found, slots))
+
+
+def demand_room(found: Captured, settings: LaneSettings, restarts: int) -> None:
+    """Raise ``ConfigError`` if a fit's restarts do not fit into memory at once."""
+    most = most_lanes(found, settings)
+    if restarts <= most:
+        return
+    need, have = lane_bytes(found, 4) / 2**30, available(found.start.device) / 2**30
+    message = (
+        f"{restarts} fits at once need {restarts * need:.2g} GiB, and there is room for {most} "
+        f"({have:.2g} GiB of memory are free); choose fewer engine.restarts, or set engine.memory"
+    )
+    raise ConfigError([Problem("engine.restarts", message)])
