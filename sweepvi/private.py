@@ -166,3 +166,8 @@ def set_fill_uninitialized_memory(fill: bool) -> bool:
 def validates_distributions() -> bool:
     """Whether torch's distributions check their arguments by default; the public way can only be written."""
     return torch.distributions.Distribution._validate_args
+
+
+def operation_of(overload: Any) -> Any:
+    """What an operator of ``torch.ops`` calls: without the Python frame in between, a fifth of a small call."""
+    return overload._op

@@ -47,8 +47,9 @@ def elbo(result: FitResult) -> str:
 
 
 def _per_datum(result: FitResult) -> str:
-    each = result.elbo_per_datum
-    return "" if each is None else f", {each:.4g} per datum (of {result.data_size:,})"
+    """Nothing where the data is one event, such as a time series, of which the ELBO itself says as much."""
+    each, size = result.elbo_per_datum, result.data_size
+    return f", {each:.4g} per datum (of {size:,})" if each is not None and size is not None and size > 1 else ""
 
 
 def command(verb: str, folder: Path, config: dict[str, Any]) -> str:

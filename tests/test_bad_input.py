@@ -207,7 +207,7 @@ MISSPELT = [
     ("guide=autonormal", ["guide = 'autonormal'", "did you mean auto_normal"]),
     ("model=radom", ["model = 'radom'", "did you mean radon?", "digits_vae, eight_schools, radon, uk_drivers"]),
     ("scheduler=exponental", ["scheduler = 'exponental'", "did you mean exponential"]),
-    ("estimator=tarce", ["estimator = 'tarce'", "did you mean trace", "trace, trace_graph"]),
+    ("estimator=tarce", ["estimator = 'tarce'", "did you mean trace", "stl, tail_adaptive, trace, trace_enum"]),
     ("partition=singel", ["partition = 'singel'", "did you mean single?"]),
     ("engine=eagre", ["engine = 'eagre'", "did you mean eager?"]),
     ("experiment=nope", ["experiment = 'nope'", "eight_schools_float64, radon_uranium"]),

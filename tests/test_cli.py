@@ -40,6 +40,8 @@ RESULT_KEYS = {
     "message",
     "elbo",
     "elbo_se",
+    "elbo_per_datum",
+    "data_size",
     "steps",
     "seconds",
     "seed",
@@ -170,7 +172,8 @@ def test_the_run_folder_and_the_result(short):
 def test_plain_lines_where_there_is_no_terminal(short):
     folder, out, err = short
     result = summary(folder)
-    assert out.splitlines()[0] == f"finished: ELBO {result['elbo']:.2f} ± {result['elbo_se']:.2f}"
+    each = f"{result['elbo'] / 8:.4g} per datum (of 8)"
+    assert out.splitlines()[0] == f"finished: ELBO {result['elbo']:.2f} ± {result['elbo_se']:.2f}, {each}"
     assert re.fullmatch(r"30 steps in \d+\.\d s \([\d,]+ steps/s\)", out.splitlines()[1])
     assert out.splitlines()[2:] == ["saved in short", "rerun with: python -m sweepvi rerun=short"]
     assert "\x1b" not in err

@@ -1,0 +1,190 @@
+"""One step as a flat list of tensor operations: traced, made smaller, and replayed without an interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from sweepvi.engine.lanes.graph_passes import (
+    extracted,
+    fixed_nodes,
+    is_pure,
+    peak_bytes,
+    with_numbers,
+    without_repetitions,
+    without_unchanged,
+)
+from sweepvi.engine.lanes.replay import replayed
+
+StepFunction = Callable[..., tuple[list[Tensor], list[Tensor]]]
+"""State and what is handed in, each tensor an argument → the state after it, and what is seen of the step."""
+
+
+class StepGraph:
+    """A traced step; make one with :meth:`traced`.
+
+    Tensors that the function reads without being handed them are either fixed, such as data, or held: they may be
+    others in the next call, such as a lane's hyperparameters. What depends on these two alone is computed when they
+    change, and not in every step.
+    """
+
+    module: GraphModule
+    """Takes the state's tensors, those handed in, and ``constants``; returns state and seen."""
+    constants: list[Tensor]
+    """What depends on no state and nothing handed in; replaced by :meth:`hold`."""
+
+    def __init__(
+        self, module: GraphModule, preparation: GraphModule, states: int, inputs: int, seen: int, held: list[Tensor]
+    ) -> None:
+        self.module, self._preparation = module, preparation
+        self.states, self.inputs, self.seen = states, inputs, seen
+        self._replay: Callable[..., Any] | None = None
+        self.hold(held)
+
+    @staticmethod
+    def traced(
+        function: StepFunction, state: Sequence[Tensor], given: Sequence[Tensor], held: Sequence[Tensor] = ()
+    ) -> StepGraph:
+        """The operations that a function does, for tensors of these shapes and types.
+
+        Args:
+            function: called with ``*state, *given``; free of side effects on them.
+            state: tensors that it returns anew.
+            given: tensors that are others in each step.
+            held: tensors that it reads, the very objects; see :meth:`hold`.
+
+        """
+        counts: list[int] = []
+
+        def flat(*leaves: Tensor) -> list[Tensor]:
+            after, seen = function(*leaves)
+            counts[:] = len(after), len(seen)
+            return [*after, *seen]
+
+        with torch.no_grad():
+            # Writes into tensors become new tensors: repeated, moved or compiled, an operation is then the same.
+            traced = make_fx(torch.func.functionalize(flat))(*state, *given)
+            if counts[0] != len(state):
+                raise ValueError(f"a step returned {counts[0]} tensors of {len(state)} in its state")
+            module, preparation = _split(traced, len(state) + len(given), list(held))
+            return StepGraph(module, preparation, len(state), len(given), counts[1], list(held))
+
+    @property
+    def node_count(self) -> int:
+        """Operations of a step."""
+        return sum(node.op == "call_function" for node in self.module.graph.nodes)
+
+    @property
+    def bytes_at_peak(self) -> int:
+        """The most memory that a step's tensors take at a time, inputs and outputs among them."""
+        return peak_bytes(self.module.graph)
+
+    def hold(self, held: Sequence[Tensor]) -> None:
+        """Take other tensors, of the same shapes and types, in place of those that :meth:`traced` was told of."""
+        with torch.no_grad():
+            self.constants = list(self._preparation(*held))
+
+    def __call__(self, state: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """One step; nothing is changed in place, and results may share memory with ``state``."""
+        with torch.no_grad():
+            if self._replay is None:
+                self._replay = replayed(self.module.graph, [*state, *given, *self.constants])
+            out = self._replay(*state, *given, *self.constants)
+        return out[: self.states], out[self.states :]
+
+
+def _split(traced: GraphModule, inputs: int, held: list[Tensor]) -> tuple[GraphModule, GraphModule]:
+    """The step's part of a graph, which takes constants after its inputs, and the part that computes these of ``held``."""
+    graph = traced.graph
+    tensors = _lifted(traced)
+    places = [node for node in graph.nodes if node.op == "placeholder"]
+    if not is_pure(graph):
+        raise ValueError("the step writes into tensors that are not its own, or draws random numbers")
+    graph.eliminate_dead_code()
+    without_unchanged(graph)
+    without_repetitions(graph)
+    constant = places[inputs:]
+    changing = {node for node in constant if any(tensors[node] is tensor for tensor in held)}
+    # What is known for good can be written as numbers.
+    known = [node for node in constant if node not in changing]
+    fixed = fixed_nodes(graph, known)
+    values = dict(
+        zip(
+            [*known, *fixed],
+            extracted(graph, fixed, known, [*known, *fixed])(*(tensors[node] for node in known)),
+            strict=True,
+        )
+    )
+    values = {node: value for node, value in values.items() if isinstance(value, Tensor)}
+    with_numbers(graph, values)
+    without_unchanged(graph)
+    without_repetitions(graph)
+    graph.eliminate_dead_code()
+    return _parted(graph, tensors, places[:inputs], constant, held)
+
+
+def _parted(
+    graph: Graph, tensors: dict[Node, Tensor], inputs: list[Node], constant: list[Node], held: list[Tensor]
+) -> tuple[GraphModule, GraphModule]:
+    fixed = fixed_nodes(graph, constant)
+    outside = {*constant, *fixed}
+    wanted = list(
+        dict.fromkeys(
+            source
+            for node in graph.nodes
+            if node not in outside
+            for source in node.all_input_nodes
+            if source in outside
+        )
+    )
+    step = Graph()
+    copies: dict[Node, Node] = {node: step.node_copy(node) for node in inputs}
+    for number, node in enumerate(wanted):
+        copies[node] = step.placeholder(f"constant_{number}")
+        copies[node].meta = dict(node.meta)
+    for node in graph.nodes:
+        if node not in copies and node not in outside:
+            copies[node] = step.node_copy(node, lambda source: copies[source])
+    preparing = extracted(graph, fixed, constant, wanted)
+    return GraphModule(torch.nn.Module(), step), _Prepared.of(preparing, tensors, constant, held)
+
+
+class _Prepared(torch.nn.Module):
+    """The constants of a step, of the tensors that are held."""
+
+    @staticmethod
+    def of(part: GraphModule, tensors: dict[Node, Tensor], constant: list[Node], held: list[Tensor]) -> Any:
+        """With the tensors that stay for good in it."""
+        numbers = [next((k for k, other in enumerate(held) if other is tensors[node]), None) for node in constant]
+        found = _Prepared()
+        found.part = part
+        found.places = [
+            (number, tensors[node] if number is None else None) for number, node in zip(numbers, constant, strict=True)
+        ]
+        return found
+
+    def forward(self, *held: Tensor) -> list[Tensor]:
+        return self.part(*(fixed if number is None else held[number] for number, fixed in self.places))
+
+
+def _lifted(traced: GraphModule) -> dict[Node, Tensor]:
+    """Make placeholders of the tensors in a module, one for each; returns which is which."""
+    graph = traced.graph
+    places = [node for node in graph.nodes if node.op == "placeholder"]
+    found: dict[int, Node] = {}
+    tensors: dict[Node, Tensor] = {}
+    for node in [node for node in graph.nodes if node.op == "get_attr"]:
+        tensor = getattr(traced, str(node.target))
+        if id(tensor) not in found:
+            with graph.inserting_after([*places, *found.values()][-1]):
+                found[id(tensor)] = graph.placeholder(f"tensor_{len(found)}")
+            found[id(tensor)].meta = {"val": tensor}
+            tensors[found[id(tensor)]] = tensor
+        node.replace_all_uses_with(found[id(tensor)])
+        graph.erase_node(node)
+    return tensors
