@@ -47,7 +47,7 @@ def fit(
     optimizer: Component | OptimizerFactory = "clipped_adam",
     scheduler: Component = "constant",
     partition: Component = "single",
-    engine: str | Mapping[str, Any] = "auto",
+    engine: str | Mapping[str, Any] = "eager",
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool | Observer = False,
@@ -144,7 +144,7 @@ def _recipes(
         problems += [Problem(f"settings[{place}].{key}", "is for one fit alone, by sweepvi.fit") for key in unusable]
         components = {group: each.get(group, default) for group, default in _DEFAULTS.items()}
         own = {k: v for k, v in each.items() if k not in _DEFAULTS and k not in unusable}
-        components["engine"] = _engine_node(each.get("engine", "auto"), own)
+        components["engine"] = _engine_node(each.get("engine", _DEFAULTS["engine"]), own)
         try:
             found.append(recipe_from(model, args, kwargs, **components))
         except ConfigError as error:
@@ -159,7 +159,7 @@ _DEFAULTS: dict[str, Any] = {
     "optimizer": "clipped_adam",
     "scheduler": "constant",
     "partition": "single",
-    "engine": "auto",
+    "engine": "eager",
 }
 """What :func:`fit` takes where nothing is said."""
 

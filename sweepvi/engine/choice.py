@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,7 +26,7 @@ WATCHING = ("log_every", "checkpoint_every", "compile", "compiled_from", "thread
 """Keys of ``engine`` that change no fit: those of the first lane count."""
 
 
-def fits_of(recipes: Sequence[Recipe], snapshot: Snapshot | None) -> Iterator[tuple[list[int], Fits]]:
+def fits_of(recipes: Sequence[Recipe], snapshot: Snapshot | None) -> Generator[tuple[list[int], Fits], None, None]:
     """Fits at their first step, with the places of their recipes; each inside its environment until the next.
 
     Args:
@@ -34,6 +34,7 @@ def fits_of(recipes: Sequence[Recipe], snapshot: Snapshot | None) -> Iterator[tu
         snapshot: of the one recipe that is to be continued: on the engine that has begun it.
 
     Raises ``ConfigError`` if a recipe demands lanes and cannot run as one, or its model does not run on its data.
+
     """
     for places in _programs(recipes):
         group = [recipes[place] for place in places]
@@ -46,7 +47,6 @@ def fits_of(recipes: Sequence[Recipe], snapshot: Snapshot | None) -> Iterator[tu
                     reason = str(error)
                     _demand_a_choice(group, snapshot, reason)
                 else:
-                    stack.callback(fits.close)
                     yield places, fits
                     continue
         notes = [f"ran on the eager engine: {reason}"] if reason else []

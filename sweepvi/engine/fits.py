@@ -71,6 +71,3 @@ class Fits(ABC):
     @abstractmethod
     def score(self, outcomes: list[Outcome], interrupt: Interrupt, progress: Callable[[int, int], None]) -> None:
         """Score those outcomes that are finished, on fresh draws; they are interrupted if the user is faster."""
-
-    def close(self) -> None:
-        """Give back what is held beside memory."""

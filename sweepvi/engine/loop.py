@@ -103,7 +103,7 @@ def _run(fits: Fits, observer: Observer, checkpoint: Checkpoint | None, interrup
             fits.advance(_next_stop(fits, every))
             observer.stepped(fits.step_count, fits.last_loss)
             due = bool(every) and fits.step_count % every == 0
-            if fits.running and due or fits.step_count == fits.total:
+            if (fits.running and due) or fits.step_count == fits.total:
                 fits.demand_finite_parameters()
             if fits.running and due and checkpoint:
                 clock.read()

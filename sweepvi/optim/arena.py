@@ -92,7 +92,9 @@ class Arena:
             grad = clipped(grad, hyper["clip"], self.sizes, global_norm)
         deltas, new = [], {}
         for place, part in enumerate(self._parts):
-            delta, own = self._update(part, grad[:, part.columns], arena[:, part.columns], _own(slots, place), hyper, step)
+            delta, own = self._update(
+                part, grad[:, part.columns], arena[:, part.columns], _own(slots, place), hyper, step
+            )
             deltas.append(delta)
             new |= {f"{place}/{name}": slot for name, slot in own.items()}
         return arena + torch.cat(deltas, dim=-1), new

@@ -61,12 +61,6 @@ class Cohort:
         """Steps that the cohort has taken since it was made, whatever lanes took part."""
         self._graph: StepGraph | None = None
 
-    compiled_from: int | None = None
-    """The step from which the compiled program ran; None if it never did."""
-
-    def close(self) -> None:
-        """End what runs in the background."""
-
     def put(self, lane: int, entrant: Entrant) -> None:
         """Let a lane be another fit, from its start; no other lane notices.
 
@@ -255,8 +249,8 @@ class Cohort:
         for row in zip(*inputs, strict=True):
             leaves, found = graph(leaves, row)
             seen.append(found)
-        columns = [torch.stack(column) for column in zip(*seen, strict=True)]
-        return pytree.tree_unflatten(leaves, spec), Seen(*columns[:3], columns[3:])
+        loss, ran, moved, *sizes = (torch.stack(column) for column in zip(*seen, strict=True))
+        return pytree.tree_unflatten(leaves, spec), Seen(loss, ran, moved, sizes)
 
     def _note(self, seen: Seen, counts: Tensor, factors: list[list[Tensor]]) -> None:
         found = iter(seen.sizes)
@@ -279,5 +273,3 @@ class Cohort:
                     if chunk.ran[row, lane]:
                         loss = float(chunk.losses[row, lane]) if chunk.moved[row, lane] else float("nan")
                         schedules.observe(lane, int(counts[row, lane]), loss)
-
-

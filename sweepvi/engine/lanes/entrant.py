@@ -75,7 +75,5 @@ def plan_of(recipe: Recipe, optimization: Optimization) -> Plan:
         if not isinstance(settings.optimizer, Rule):
             raise NotCapturedError("the optimizer is a Python object of torch's, and not one of sweepvi's")
         shares = settings.optimizer.clip.global_norm is not None and settings.shares_norm
-        groups.append(
-            Group(label, settings.optimizer, tuple(names), shares, settings.lr_factor, settings.scheduler)
-        )
+        groups.append(Group(label, settings.optimizer, tuple(names), shares, settings.lr_factor, settings.scheduler))
     return tuple(groups)

@@ -32,9 +32,9 @@ _ARITHMETIC = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tenso
 def is_pure(graph: Graph) -> bool:
     """Whether nothing in it writes into a tensor or draws a random number."""
     return all(
-        isinstance(node.target, torch._ops.OpOverload)
+        (isinstance(node.target, torch._ops.OpOverload)
         and not node.target._schema.is_mutable
-        and torch.Tag.nondeterministic_seeded not in node.target.tags
+        and torch.Tag.nondeterministic_seeded not in node.target.tags)
         or getattr(node.target, "__name__", "") == "getitem"
         for node in graph.nodes
         if node.op == "call_function"
@@ -90,9 +90,7 @@ def extracted(graph: Graph, fixed: list[Node], inputs: list[Node], wanted: list[
         if node.target in _FILLED:
             value = node.meta["val"]
             options = {"dtype": value.dtype, "device": value.device}
-            copies[node] = part.call_function(
-                aten.full.default, (list(value.shape), _FILLED[node.target]), options
-            )
+            copies[node] = part.call_function(aten.full.default, (list(value.shape), _FILLED[node.target]), options)
         else:
             copies[node] = part.node_copy(node, lambda source: copies[source])
         copies[node].meta = dict(node.meta)
@@ -193,4 +191,3 @@ def _shared_argument(node: Node) -> Node | None:
     if node.op != "call_function" or schema is None or not schema.returns or schema.returns[0].alias_info is None:
         return None
     return next((source for source in node.args if isinstance(source, Node)), None)
-

@@ -74,7 +74,9 @@ class _Ended:
 class LaneFits(Fits):
     """See :class:`Fits`. More fits than lanes wait for one to be free."""
 
-    def __init__(self, recipes: Sequence[Recipe], engine: EagerEngine, found: Captured, entrants: list[list[Entrant]]) -> None:
+    def __init__(
+        self, recipes: Sequence[Recipe], engine: EagerEngine, found: Captured, entrants: list[list[Entrant]]
+    ) -> None:
         settings = _lane_settings(recipes[0])
         self.settings, self._engine, self._captured = settings, engine, found
         self._recipes = list(recipes)
@@ -194,10 +196,6 @@ class LaneFits(Fits):
             if outcome.status == "finished" and len(outcome.log_weights) < draws:
                 outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
 
-    def close(self) -> None:
-        """See :meth:`Fits.close`."""
-        self._cohort.close()
-
     def _of_recipe(self, place: int) -> list[_Lane]:
         return [lane for lane in self._lanes if lane.recipe == place]
 
@@ -288,7 +286,6 @@ class LaneFits(Fits):
             if several
             else [],
             spread=self._spread(ends) if several else {},
-            compiled_from=self._cohort.compiled_from,
         )
 
     def _spread(self, ends: list[_Ended]) -> dict[str, Tensor]:

@@ -154,8 +154,7 @@ def _uniforms32_into(out: Tensor, words: list[Tensor]) -> None:
 def _uniforms64(words: Words) -> list[Tensor]:
     # 52 bits, as above.
     return [
-        ((high >> 6).double() * 2.0**26 + (low >> 6).double() + 0.5) * 2.0**-52
-        for high, low in (words[:2], words[2:])
+        ((high >> 6).double() * 2.0**26 + (low >> 6).double() + 0.5) * 2.0**-52 for high, low in (words[:2], words[2:])
     ]
 
 

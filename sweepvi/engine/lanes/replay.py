@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Graph, Node
+from torch.fx.node import map_arg
 
 from sweepvi.private import operation_of
 
@@ -66,7 +67,7 @@ class _Writer:
         value: Any = node.target(*arguments, **options)  # pyright: ignore[reportCallIssue]
         self.values[node] = value
         self.lines.append(f"{node.name} = {self._expression(node, arguments, options, value)}")
-        freed = [source for source in self._last[node]]
+        freed = list(self._last[node])
         if node not in self._used():
             freed.append(node)
         if freed:
@@ -108,7 +109,7 @@ class _Writer:
         if target is aten.slice.Tensor and len(arguments) in (4, 3) and arguments[2] is not None:
             start = arguments[2] + (arguments[0].shape[arguments[1]] if arguments[2] < 0 else 0)
             ways.append((torch.narrow, (node.args[0], arguments[1], start, value.shape[arguments[1]])))
-        for owner in (torch, torch._C._nn, Tensor):
+        for owner in (torch, torch._C._nn, Tensor):  # pyright: ignore[reportAttributeAccessIssue]
             if callable(way := getattr(owner, name, None)):
                 ways.append((way, node.args))
         return ways
@@ -139,7 +140,7 @@ class _Writer:
         return name
 
     def _valued(self, places: Any) -> Any:
-        return torch.fx.node.map_arg(places, lambda node: self.values[node])
+        return map_arg(places, lambda node: self.values[node])
 
 
 def same_bits(one: Any, other: Any) -> bool:

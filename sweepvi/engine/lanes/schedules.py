@@ -74,7 +74,7 @@ class Schedules:
 
 
 def schedules_of(plans: Sequence[Plan], model: Plan, of_form: Sequence[bool], device: torch.device) -> list[Schedules]:
-    """By group of a form, the schedules of all lanes; lanes of other forms have those of ``model``, which nobody reads."""
+    """By group of a form, the schedules of all lanes; those of other forms have those of ``model``, unread."""
     rows = [plan if own else model for plan, own in zip(plans, of_form, strict=True)]
     return [Schedules([row[group].schedule for row in rows], device) for group in range(len(model))]
 

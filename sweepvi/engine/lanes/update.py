@@ -118,7 +118,7 @@ class Update:
         return results
 
     def sizes(self, slots: list[list[Slots]]) -> list[list[Tensor | None]]:
-        """By form and group, the factors on their step size that rules have found: [K, 1]; None where they find none."""
+        """By form and group, the factors on the step size that rules have found: [K, 1]; None where there is none."""
         return [
             [part.arena.size(own) for part, own in zip(parts.parts, slots[place], strict=True)]
             for place, parts in enumerate(self.parts)
