@@ -256,8 +256,6 @@ RESUMABLE = (
     "checkpoint_every",
     "score_draws",
     "score_minibatches",
-    "compile",
-    "compiled_from",
     "threads",
     "memory",
 )

@@ -91,8 +91,6 @@ class FitResult:
     there was one only."""
     r_hat: dict[str, float] = field(default_factory=dict)
     """The largest R-hat over the restarts of each parameter's entries, by name: above about 1.1, they disagree."""
-    compiled_from: int | None = None
-    """The step from which the compiled program ran; None if it never did."""
     skipped: list[int] = field(default_factory=list)
     """Steps left out because something was not finite, from 1."""
     notes: list[str] = field(default_factory=list)
@@ -235,7 +233,6 @@ _SUMMARY = (
     "seconds",
     "seed",
     "engine",
-    "compiled_from",
     "restarts",
     "r_hat",
     "skipped",
@@ -272,23 +269,14 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         seconds=outcome.seconds,
         seed=outcome.seed,
         engine=outcome.engine,
-        config=_as_it_ran(recipe, outcome),
+        config=dict(recipe.config),
         restarts=[_restart(each) for each in outcome.restarts],
         r_hat={name: float(values.max()) for name, values in outcome.spread.items() if values.numel()},
-        compiled_from=outcome.compiled_from,
         skipped=outcome.skipped,
         notes=notes,
         provenance={"versions": versions(), "git_commit": git_commit()},
         runnable=Runnable(outcome.problem, outcome.fitted, outcome.snapshot, settings, fingerprint(recipe)),
     )
-
-
-def _as_it_ran(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
-    """The configuration, with what the run has found out and a repetition must know."""
-    engine = dict(recipe.config["engine"])
-    if outcome.compiled_from is not None:
-        engine["compiled_from"] = outcome.compiled_from
-    return {**recipe.config, "engine": engine}
 
 
 def _restart(each: Restart) -> dict[str, Any]:

@@ -39,17 +39,10 @@ class LaneSettings(Settings):
         int | None, Key("seeds that are fitted at once, the best is the result; null: 4, or 1 for large models", ge=1)
     ] = None
     noise: Annotated[
-        Literal["fresh", "fixed", "antithetic", "sobol"],
-        Key("draws of a step: independent; the same in all; mirrored in every second; quasi-random over steps"),
+        Literal["fresh", "fixed", "antithetic"],
+        Key("draws of a step: independent; the same in all steps; mirrored in every second step"),
     ] = "fresh"
     data_seed: Annotated[int, Key("fixes the order of minibatches", ge=0, lt=2**32)] = 0
-    compile: Annotated[
-        Literal["auto", "never", "always"],
-        Key("compile the program: in the background if the fit is long enough; not at all; before the first step"),
-    ] = "auto"
-    compiled_from: Annotated[
-        int | None, Key("step from which the compiled program is to run, as an earlier run has recorded", ge=0)
-    ] = None
     threads: Annotated[int | None, Key("threads of torch; null leaves their number", ge=1)] = None
     memory: Annotated[float | None, Key("GiB that lanes may take together; null: half of what is free", gt=0)] = None
 

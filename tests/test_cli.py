@@ -42,6 +42,8 @@ RESULT_KEYS = {
     "elbo_se",
     "elbo_per_datum",
     "data_size",
+    "restarts",
+    "r_hat",
     "steps",
     "seconds",
     "seed",

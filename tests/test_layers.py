@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "refused": set(),
     "registry": {"errors", "keys", "refused"},
     "recipe": BASE | COMPONENTS | {"registry"},
-    "engine": BASE | COMPONENTS | {"recipe"},
+    "engine": BASE | COMPONENTS | {"recipe", "diagnostics"},
     "results": BASE | COMPONENTS | {"registry", "recipe", "engine", "diagnostics", "run_folder"},
     "report": {"errors", "files"},
     "progress": {"engine"},

@@ -22,7 +22,7 @@ WORTH_CAPTURING = 100
 OWN_TO_A_LANE = ("seed", "steps", "on_nonfinite", "restarts")
 """Keys of ``engine`` in which the lanes of one program may differ."""
 
-WATCHING = ("log_every", "checkpoint_every", "compile", "compiled_from", "threads", "memory")
+WATCHING = ("log_every", "checkpoint_every", "threads", "memory")
 """Keys of ``engine`` that change no fit: those of the first lane count."""
 
 

@@ -66,8 +66,6 @@ class Outcome:
     """All the fits from which this was chosen, itself among them; empty if there were no others."""
     spread: dict[str, Tensor] = field(default_factory=dict)
     """R-hat of every parameter over the restarts, by name; empty if there were none to compare."""
-    compiled_from: int | None = None
-    """The step from which the compiled program ran; None if it never did."""
 
 
 @dataclass

@@ -39,11 +39,15 @@ def steps(name: str, dtype: str, lanes: int, number: int, tier: str) -> dict[str
         checkpoint_every=0,
     )
     seconds = time.perf_counter() - start
+    notes = sorted({note for result in results for note in result.notes})
+    for result in results:
+        if result.engine != "lanes" or (result.compiled_from is None) == (tier == "compiled"):
+            raise RuntimeError(f"not {tier}: engine {result.engine}, compiled from {result.compiled_from}; {notes}")
     losses = [float(result.losses[-1]) for result in results]
     return {
         "seconds": seconds,
         "loss": float(np.median(losses)),
-        "notes": sorted({n for r in results for n in r.notes}),
+        "notes": notes,
     }
 
 

@@ -13,6 +13,7 @@ from sweepvi.engine.lanes.entrant import Entrant
 from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.engine.lanes.memory import CHUNK
 from sweepvi.engine.lanes.minibatches import filled
+from sweepvi.engine.lanes.noise_modes import noise_of_steps
 from sweepvi.engine.lanes.record import Chunk, Course, Record
 from sweepvi.engine.lanes.schedules import Schedules, schedules_of
 from sweepvi.engine.lanes.step import LaneNumbers, LaneState, Seen, Step, StepInput
@@ -32,7 +33,7 @@ class Cohort:
         captured: the program's loss.
         entrants: the fits, one a lane; lanes beyond them stay empty.
         lanes: how many lanes there are.
-        settings: of noise, minibatches and compilation.
+        settings: of noise and minibatches.
 
     """
 
@@ -224,7 +225,7 @@ class Cohort:
         steps = (counts[:, 0] if in_step else counts).long()
         length = len(counts)
         return StepInput(
-            noise=self.captured.draws.noise.filled(self.seeds, steps),
+            noise=noise_of_steps(self.captured.draws.noise, self._settings.noise, self.seeds, steps),
             rows=filled(self.captured.draws.minibatches, self._settings.data_seed, steps),
             factors=[[schedules.factors(counts)[..., None] for schedules in groups] for groups in self.schedules],
             until=torch.full((length, 1, 1), float(until), dtype=torch.float64, device=self.device),

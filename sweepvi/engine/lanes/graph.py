@@ -99,7 +99,7 @@ class StepGraph:
 
 
 def _split(traced: GraphModule, inputs: int, held: list[Tensor]) -> tuple[GraphModule, GraphModule]:
-    """The step's part of a graph, which takes constants after its inputs, and the part that computes these of ``held``."""
+    """The step's part of a graph, which takes constants after its inputs, and what computes these of ``held``."""
     graph = traced.graph
     tensors = _lifted(traced)
     places = [node for node in graph.nodes if node.op == "placeholder"]

@@ -17,7 +17,7 @@ from torch.fx import Graph, GraphModule, Node
 aten = torch.ops.aten
 
 FOLDED_BYTES = 1 << 20
-"""What does not depend on a graph's inputs is computed once if it is no larger than this, or than what it is made of."""
+"""What depends on no input of a graph is computed once if it is no larger than this, or than what it is made of."""
 
 _UNCHANGED = {
     op.default for op in (aten.detach, aten.alias, aten.clone, aten.lift_fresh, aten.lift_fresh_copy, aten.view)
@@ -32,9 +32,11 @@ _ARITHMETIC = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tenso
 def is_pure(graph: Graph) -> bool:
     """Whether nothing in it writes into a tensor or draws a random number."""
     return all(
-        (isinstance(node.target, torch._ops.OpOverload)
-        and not node.target._schema.is_mutable
-        and torch.Tag.nondeterministic_seeded not in node.target.tags)
+        (
+            isinstance(node.target, torch._ops.OpOverload)
+            and not node.target._schema.is_mutable
+            and torch.Tag.nondeterministic_seeded not in node.target.tags
+        )
         or getattr(node.target, "__name__", "") == "getitem"
         for node in graph.nodes
         if node.op == "call_function"

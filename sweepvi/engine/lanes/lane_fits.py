@@ -331,7 +331,8 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
 
     """
     first = recipes[0]
-    with environment(first.settings, reachable_modules(first.reach())) as isolation:
+    modules = reachable_modules(first.reach())
+    with _threads(_lane_settings(first).threads), environment(first.settings, modules) as isolation:
         engine = start(first, isolation)
         found = captured(engine)
         seeded = [_restarts(recipe, len(found.start)) for recipe in recipes]
@@ -342,6 +343,16 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
             for own in seeded
         ]
         yield LaneFits(recipes, engine, found, entrants)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if count is None else count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _restarts(recipe: Recipe, size: int) -> list[Recipe]:
