@@ -274,7 +274,7 @@ MISSPELT = [
     ("partition=groups", ["partition.groups", "missing"]),
     ("partition=groups partition.groups={a:{}}", ["partition.groups.a.kind", "exactly one of glob, regex and kind"]),
     ("optimizer.name=sgd", ["optimizer.name=sgd", "choose with optimizer=option; valid: adadelta"]),
-    ("engine.name=lazy", ["engine.name=lazy", "choose with engine=option; valid: eager"]),
+    ("engine.name=lazy", ["engine.name=lazy", "choose with engine=option; valid: auto, eager, lanes"]),
     ("guide.name=null", ["guide.name", "auto_normal"]),
 ]
 

@@ -157,6 +157,9 @@ def _parted(
 class _Prepared(torch.nn.Module):
     """The constants of a step, of the tensors that are held."""
 
+    part: Any
+    places: Any
+
     @staticmethod
     def of(part: GraphModule, tensors: dict[Node, Tensor], constant: list[Node], held: list[Tensor]) -> Any:
         """With the tensors that stay for good in it."""
