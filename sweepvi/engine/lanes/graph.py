@@ -68,7 +68,8 @@ class StepGraph:
 
         with torch.no_grad():
             # Writes into tensors become new tensors: repeated, moved or compiled, an operation is then the same.
-            traced = make_fx(torch.func.functionalize(flat))(*state, *given)
+            # A tensor that is handed in twice would be one input, for good; two views of it are two.
+            traced = make_fx(torch.func.functionalize(flat))(*(leaf.detach() for leaf in (*state, *given)))
             if counts[0] != len(state):
                 raise ValueError(f"a step returned {counts[0]} tensors of {len(state)} in its state")
             module, preparation = _split(traced, len(state) + len(given), list(held))
