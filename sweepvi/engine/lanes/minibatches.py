@@ -58,11 +58,26 @@ def choice_of(msg: dict) -> Minibatch | None:
 
 
 def filled(choices: list[Minibatch], data_seed: int, steps: Tensor) -> list[Tensor]:
-    """The entries that plates choose at some steps (int64, shape [T]): for each choice int64, shape [T, taken]."""
+    """The entries that plates choose at some steps: a function of the seed, the step and the plate's turn in it.
+
+    Entries of one minibatch are distinct; minibatches of different steps are independent, as those of Pyro's own
+    plates are. So each gradient is unbiased given all steps before it, and there are no epochs: what has been seen
+    does not leave the draw.
+
+    Args:
+        choices: of a step, in order.
+        data_seed: at least 0.
+        steps: int64, shape [T] where lanes are in step, [T, K] where each has its own.
+
+    Returns:
+        For each choice int64, shape [T, taken] or [T, K, taken].
+
+    """
     layout = NoiseLayout([Draw("uniform", (choice.size,), torch.float64) for choice in choices])
     seeds = torch.tensor([data_seed], device=steps.device)
-    noise = {sort: rows[:, 0] for sort, rows in layout.filled(seeds, steps, stream=1).items()}
+    noise = layout.filled(seeds, steps.flatten(), stream=1)
+    # The order of the smallest of independent uniforms is that of a draw without replacement.
     return [
-        noise[sort][:, place].argsort(-1)[:, : choice.taken]
+        noise[sort][:, 0, place].topk(choice.taken, largest=False).indices.unflatten(0, steps.shape)
         for choice, (sort, place) in zip(choices, layout.places, strict=True)
     ]
