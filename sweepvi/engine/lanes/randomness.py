@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from sweepvi.engine.lanes import counts
 from sweepvi.engine.lanes.gamma import TRIES, GammaOfNoise
 from sweepvi.engine.lanes.noise import Draw, Kind
 from sweepvi.private import sample_dirichlet, standard_gamma
@@ -221,6 +222,30 @@ def _sample_dirichlet(mode: Randomness, concentration: Tensor, generator: Any = 
     return gammas / gammas.sum(-1, keepdim=True)
 
 
+@_replaces(torch.poisson)
+def _poisson(mode: Randomness, rate: Tensor, generator: Any = None) -> Tensor:
+    uniforms = mode.take("uniform", (*rate.shape, 2, counts.TRIES), torch.float64, rate.device)
+    return counts.poisson(rate.detach().double(), uniforms).to(rate.dtype)
+
+
+@_replaces(torch.binomial)
+def _binomial(mode: Randomness, count: Tensor, prob: Tensor, generator: Any = None) -> Tensor:
+    uniforms = mode.take("uniform", (*count.shape, 2, counts.TRIES), torch.float64, count.device)
+    return counts.binomial(count.detach().double(), prob.detach().double(), uniforms).to(count.dtype)
+
+
+@_replaces(torch.nn.functional.gumbel_softmax)
+def _gumbel_softmax(
+    mode: Randomness, logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    del eps
+    soft = ((logits - (-mode.uniform(logits).log()).log()) / tau).softmax(dim)
+    if not hard:
+        return soft
+    chosen = torch.zeros_like(soft).scatter(dim, soft.argmax(dim, keepdim=True), 1.0)
+    return chosen - soft.detach() + soft
+
+
 @_replaces(torch.nn.functional.dropout, torch.dropout)
 def _dropout(mode: Randomness, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     return x * (mode.uniform(x) >= p).to(x.dtype) / (1 - p) if training and p > 0 else x
@@ -231,3 +256,13 @@ def _clamp_in_place(mode: Randomness, x: Tensor, *bounds: Any, **named: Any) -> 
     """Not random; but torch's gamma distributions do it to their draws, and vmap has no fast rule for it."""
     del mode
     return x.copy_(x.clamp(*bounds, **named))
+
+
+@_replaces(Tensor.new)
+def _new(mode: Randomness, x: Tensor, *args: Any, **options: Any) -> Tensor:
+    """Not random; but torch's multinomial distribution adds its draws to it, and vmap takes it for one of all lanes."""
+    del mode
+    sizes = args[0] if len(args) == 1 and isinstance(args[0], tuple) else args
+    if all(isinstance(size, int) for size in sizes) and not options:
+        return x.new_empty(tuple(sizes))
+    return x.new(*args, **options)
