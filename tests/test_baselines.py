@@ -123,9 +123,15 @@ def test_what_the_guide_says_wins():
     assert torch.equal(with_own.losses, alone.losses)
 
 
-def test_the_first_glob_that_matches_counts():
-    state = fit({"a": "none", "*": "decaying"}).runnable.snapshot.get("param")[0]
+@pytest.mark.parametrize("baselines", [{"[a]": "none", "*": "decaying"}, {"*": "decaying", "a": "none"}], ids=str)
+def test_a_name_or_else_the_first_glob_that_matches_counts(baselines):
+    state = fit(baselines).runnable.snapshot.get("param")[0]
     assert [name for name in state if name.startswith(BASELINE_STATE_PREFIX)] == [BASELINE_STATE_PREFIX + "b"]
+
+
+def test_a_declaration_without_effect_is_an_error():
+    with pytest.raises(sweepvi.ConfigError, match=r"estimator.baselines.\[a\]: has no effect: \* goes before it"):
+        fit({"*": "decaying", "[a]": "network"})
 
 
 def test_an_average_survives_a_smaller_minibatch():

@@ -205,6 +205,11 @@ def test_what_does_not_fit_is_said_before_the_fit(key):
         assert "k (Bernoulli)" in problem.message
 
 
+def test_a_draw_that_is_differentiated_may_be_said_to_have_none():
+    node = {"name": "trace_graph", "baselines": {"w": "none", "*": "decaying"}}
+    assert sweepvi.fit(mixed, guide=guide_without_baselines, estimator=node, steps=3).status == "finished"
+
+
 def test_a_baseline_of_the_guide_that_would_be_ignored_is_an_error():
     with pytest.raises(sweepvi.ConfigError, match=r"baselines .infer. at k, which only estimator=trace_graph uses"):
         sweepvi.fit(mixed, guide=mixed_guide(), steps=3)

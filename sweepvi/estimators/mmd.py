@@ -22,7 +22,7 @@ from sweepvi.errors import Problem, listed, unknown
 from sweepvi.estimators.estimator import Elbo, ParticleEstimator
 from sweepvi.estimators.frozen import SameMinibatches
 from sweepvi.estimators.kernels import Kernel, Kind
-from sweepvi.estimators.sites import LatentSite, is_latent
+from sweepvi.estimators.sites import LatentSite, entry_for, is_latent
 from sweepvi.keys import Key
 
 
@@ -71,16 +71,17 @@ class MMD(ParticleEstimator):
         return problems
 
     def kernel_of(self, site: str) -> Kernel:
-        """The kernel of a site: the first glob that matches counts."""
+        """The kernel of a site."""
         return Kernel.of(_of_site(site, self.kernels, self.kernel))
 
     def scale_of(self, site: str) -> float:
-        """The factor on a site's discrepancy: the first glob that matches counts."""
+        """The factor on a site's discrepancy."""
         return _of_site(site, self.mmd_scales, self.mmd_scale)
 
 
 def _of_site(site: str, by_glob: Mapping[str, Any], otherwise: Any) -> Any:
-    return next((value for glob, value in by_glob.items() if fnmatchcase(site, glob)), otherwise)
+    entry = entry_for(site, by_glob)
+    return otherwise if entry is None else by_glob[entry]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from sweepvi.private import is_subsample
@@ -46,6 +47,12 @@ def latent_sites(model_trace: Any, guide_trace: Any) -> dict[str, LatentSite]:
         )
         for name, site in {**in_guide, **{k: v for k, v in found.items() if k not in in_guide}}.items()
     }
+
+
+def entry_for(site: str, globs: Iterable[str]) -> str | None:
+    """The entry that counts for a site: its own name, or else the first glob that matches; None if there is none."""
+    known = list(globs)
+    return site if site in known else next((glob for glob in known if fnmatchcase(site, glob)), None)
 
 
 def is_latent(site: Any) -> bool:

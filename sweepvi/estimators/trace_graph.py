@@ -23,7 +23,7 @@ from sweepvi.estimators.baselines import Baseline, Baselines, Kind
 from sweepvi.estimators.baselines.given import problems_of
 from sweepvi.estimators.costs import CostElbo, Evaluation
 from sweepvi.estimators.estimator import Elbo, ParticleEstimator
-from sweepvi.estimators.sites import LatentSite
+from sweepvi.estimators.sites import LatentSite, entry_for
 from sweepvi.keys import Key
 
 
@@ -48,23 +48,25 @@ class TraceGraph(ParticleEstimator):
         """Also, baselines of sites that do not exist, or that have no score to multiply."""
         problems = super().misfits(sites)
         for glob in self.baselines:
-            problems += _misfit_of(glob, sites)
+            problems += self._misfit_of(glob, sites)
         for name, site in sites.items():
             problems += problems_of(name, site.baseline)
             if site.baseline and site.path:
                 problems.append(Problem(f"guide: infer baseline of {name}", _no_use({name: site}, sites)))
         return problems
 
-
-def _misfit_of(glob: str, sites: Mapping[str, LatentSite]) -> list[Problem]:
-    guides = {name: site for name, site in sites.items() if site.in_guide}
-    matched = {name: site for name, site in guides.items() if fnmatchcase(name, glob)}
-    key = f"estimator.baselines.{glob}"
-    if not matched:
-        return [Problem(key, unknown("latent variable in the guide", glob, guides))]
-    if all(site.path for site in matched.values()):
-        return [Problem(key, _no_use(matched, guides))]
-    return []
+    def _misfit_of(self, glob: str, sites: Mapping[str, LatentSite]) -> list[Problem]:
+        guides = {name: site for name, site in sites.items() if site.in_guide}
+        matched = {name: site for name, site in guides.items() if fnmatchcase(name, glob)}
+        key = f"estimator.baselines.{glob}"
+        if not matched:
+            return [Problem(key, unknown("latent variable in the guide", glob, guides))]
+        counting = {entry_for(name, self.baselines) for name in matched}
+        if glob not in counting:
+            return [Problem(key, f"has no effect: {listed(sorted(filter(None, counting)))} goes before it")]
+        if Baseline.of(self.baselines[glob]).kind != "none" and all(site.path for site in matched.values()):
+            return [Problem(key, _no_use(matched, guides))]
+        return []
 
 
 def _no_use(matched: Mapping[str, LatentSite], sites: Mapping[str, LatentSite]) -> str:

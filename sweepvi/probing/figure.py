@@ -58,16 +58,27 @@ def _draw_band(panels: Sequence[Any], block: Block) -> None:
 
 
 def _set_scale(axes: Any, values: Sequence[float]) -> None:
-    """A logarithmic axis around the values; with numbers between the powers of ten, if these are too few."""
+    """A logarithmic axis around the values; with numbers between the powers of ten, if these are too few to read."""
     from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    if values and max(values) / min(values) < 100:
+    between = _between_powers(min(values), max(values)) if values else ()
+    if between:
         axes.set_xlim(min(values) / 1.5, max(values) * 1.5)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, *between)))
         axes.xaxis.set_major_formatter(LogFormatter(minor_thresholds=(math.inf, math.inf)))
         axes.tick_params(axis="x", labelsize=8)
+
+
+def _between_powers(least: float, most: float) -> tuple[int, ...]:
+    """The multiples of a power of ten that are marked, too: fewer of the numbers that take much room (``5e+06``)."""
+    spread, is_short = most / least, least >= 1e-3 and most < 1e5
+    if spread >= (100 if is_short else 10):
+        return ()
+    if spread >= 3:
+        return (2, 5) if is_short else (3,)
+    return (2, 3, 5, 7) if is_short else (2, 5)
 
 
 def _has_mark(value: float | None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from sweepvi.estimators.baselines.declaration import Baseline, Kind
 from sweepvi.estimators.baselines.given import given_baseline, network_of
 from sweepvi.estimators.baselines.inputs import features
 from sweepvi.estimators.baselines.network import BaselineNetwork, network_baseline, registered
+from sweepvi.estimators.sites import entry_for
 from sweepvi.private import unconstrained_params
 
 NONE = Baseline(kind="none")
@@ -23,7 +23,7 @@ class Baselines:
     """The baselines of one fit, with the networks that are theirs.
 
     Args:
-        declared: by glob over sites; the first that matches a site counts. A guide's own goes before all of them.
+        declared: by site or glob over sites; see ``entry_for``. A guide's own goes before all of them.
         beta: decay of averages where nothing else is said.
 
     """
@@ -76,8 +76,9 @@ class Baselines:
 
 
 def declared_for(site: str, declared: Mapping[str, Kind | Baseline]) -> Baseline:
-    """The first declaration whose glob matches a site; none if there is none."""
-    return next((Baseline.of(entry) for glob, entry in declared.items() if fnmatchcase(site, glob)), NONE)
+    """The declaration that counts for a site: kind ``none`` if there is none."""
+    entry = entry_for(site, declared)
+    return NONE if entry is None else Baseline.of(declared[entry])
 
 
 def _in_store(network: nn.Module) -> bool:
