@@ -39,8 +39,8 @@ class LaneSettings(Settings):
         int | None, Key("seeds that are fitted at once, the best is the result; null: 4, or 1 for large models", ge=1)
     ] = None
     noise: Annotated[
-        Literal["fresh", "fixed", "antithetic"],
-        Key("draws of a step: independent; the same in all steps; mirrored in every second step"),
+        Literal["fresh", "fixed", "antithetic", "sobol"],
+        Key("draws of a step: independent; the same in all; mirrored in every second; quasi-random over steps"),
     ] = "fresh"
     data_seed: Annotated[int, Key("fixes the order of minibatches", ge=0, lt=2**32)] = 0
     threads: Annotated[int | None, Key("threads of torch; null leaves their number", ge=1)] = None

@@ -117,6 +117,7 @@ CASES = {
     },
     "antithetic": {"engine": {"noise": "antithetic"}},
     "fixed": {"engine": {"noise": "fixed"}},
+    "sobol": {"engine": {"noise": "sobol"}},
     "clipped": {"optimizer": {"name": "adam", "clip": {"global_norm": 1.0}}},
     **{name: {"optimizer": name} for name in ("dct_adam", "muon", "schedule_free_prodigy", "adagrad_rmsprop", "rprop")},
 }
