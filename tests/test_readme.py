@@ -1,4 +1,4 @@
-"""The README says what is so: every command in it works, every example and table is true."""
+"""The README and the other pages say what is so: every command works, every example and table is true."""
 
 from __future__ import annotations
 
@@ -38,8 +38,19 @@ def steps():
 
 
 STEPS = list(steps())
+FEW = {"engine.steps": "60", "engine.score_draws": "20"}
 COMMANDS = [step for step in STEPS if not (step[0] == "python" and FILE_NAME.match(step[1]))]
 FIRST = next(line for language, line in STEPS if language == "bash")
+
+
+def shortened(line):
+    """A fit of fewer steps, where nothing that these tests look at is said of its numbers."""
+    is_fit = re.match(r"python -m sweepvi .*=", line) and "runs/first" not in line
+    if not is_fit:
+        return line
+    line = re.sub(r"(?<= engine\.steps=)[\d,]+", lambda steps: re.sub(r"\d(?=,|$)", "", steps[0]), line)
+    missing = " ".join(f"{key}={value}" for key, value in FEW.items() if f" {key}=" not in line)
+    return line.replace("python -m sweepvi ", f"python -m sweepvi {missing} ", 1)
 
 
 def label(step):
@@ -78,7 +89,7 @@ def done(reader):
     for language, text in STEPS:
         name = FILE_NAME.match(text)
         if language == "bash":
-            went[language, text] = shell(text, reader)
+            went[language, text] = shell(shortened(text), reader)
         elif name:
             (folder / name[1]).write_text(text)
         else:
