@@ -32,8 +32,13 @@ def console() -> NoReturn:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit status. Never raises: what is wrong is said in a line or a list."""
+    return status_of(lambda: _run(parse(arguments)))
+
+
+def status_of(run: Callable[[], int]) -> int:
+    """The exit status that a command returns, or the one of what it raises, which is said in a line or a list."""
     try:
-        return _run(parse(arguments))
+        return run()
     except ConfigError as error:
         print(f"sweepvi: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ def one(result: FitResult, folder: Path) -> str:
     ]
     speed = f" ({result.steps / result.seconds:,.0f} steps/s)" if result.seconds > 0 else ""
     lines.append(f"{result.steps:,} steps in {result.seconds:.1f} s{speed}")
+    if result.restarts:
+        lines.append(_restarts(result))
     if result.skipped:
         lines.append(f"{len(result.skipped)} steps were left out, where something was not finite")
     lines += [f"note: {note}" for note in result.notes]
@@ -44,6 +47,17 @@ def elbo(result: FitResult) -> str:
     if result.elbo is None:
         return "not computed"
     return f"{result.elbo:.2f}" + (f" ± {result.elbo_se:.2f}" if result.elbo_se is not None else "")
+
+
+def _restarts(result: FitResult) -> str:
+    """How many restarts there were and what they say of each other."""
+    count = len(result.restarts)
+    line = f"best of {count} restarts (seed {result.seed}); {result.agreeing} of them agree in the ELBO"
+    known = {name: value for name, value in result.r_hat.items() if not math.isnan(value)}
+    if not known:
+        return line
+    worst = max(known, key=lambda name: known[name])
+    return f"{line}; R-hat at most {known[worst]:.3g} ({worst})"
 
 
 def _per_datum(result: FitResult) -> str:

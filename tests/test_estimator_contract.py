@@ -91,7 +91,15 @@ def rows() -> Iterator[Row]:
     for name, problems in (("iwae", ALL), ("vimco", ALL), ("dreg", REPARAMETERISED)):
         yield from (Row(name, problem, keys, Bound(2)) for problem in problems for keys in PAIRS)
     # Orders at which no gradient of the problem is so near to zero, by chance, that 2 % of it is lost in the noise.
-    for alpha, problems in ((-0.5, (Conjugate, Discrete)), (0.5, ALL), (1.3, (Discrete,)), (2.0, (Reversed, Mixed))):
+    # Each problem has one below 0, one between 0 and 1, and one above 1.
+    for alpha, problems in (
+        (-1.0, (Conjugate,)),
+        (-0.5, (Conjugate, Discrete)),
+        (-0.3, (Mixed,)),
+        (0.5, ALL),
+        (1.3, (Conjugate, Discrete)),
+        (2.0, (Reversed, Mixed)),
+    ):
         keys = {"num_particles": 2, "alpha": alpha}
         yield from (Row("renyi", problem, keys, Bound(2, alpha)) for problem in problems)
     yield from (Row(name, Discrete, {"num_particles": 3}, Bound(3)) for name in ("iwae", "vimco"))

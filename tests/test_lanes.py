@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import sweepvi
+from sweepvi import telling
 from sweepvi.api import recipe_from
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.environment import environment
+from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.lanes import captured as capturing
 from sweepvi.engine.lanes.captured import NotCapturedError, captured
 from sweepvi.engine.lanes.cohort import Cohort
@@ -58,7 +60,7 @@ def recipe(model="eight_schools", args=(), **changes):
         "scheduler": "constant",
         "partition": "single",
     }
-    engine = {**ENGINE, **changes.pop("engine", {})}
+    engine = {**ENGINE, "score_draws": 0, **changes.pop("engine", {})}
     return recipe_from(model, args, **{**parts, **changes}, engine=engine)
 
 
@@ -84,7 +86,7 @@ def as_lanes(recipes):
     with lane_fits(recipes) as fits:
         while fits.running:
             fits.advance(fits.total)
-        return fits.outcomes()
+        return fits.outcomes(Interrupt(), lambda done, total: None)
 
 
 def agree(outcome, losses, params, tolerance):
@@ -243,6 +245,21 @@ def test_steps_that_are_left_out():
     assert all(math.isnan(result.losses[step - 1]) for step in result.skipped)
 
 
+def test_parameters_that_overflow_in_the_last_step_are_a_divergence():
+    """Of a fit whose lane is another's then, too: the gradient before it was finite."""
+
+    def steep():
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.factor("slope", 1e200 * x)
+
+    settings = [{"seed": seed, "steps": 1} for seed in range(3)]
+    optimizer = {"name": "sgd", "lr": 1e200}
+    engine = {**ENGINE, "score_draws": 5, "memory": 5e3 / 2**30}
+    for result in sweepvi.fit_many(steep, settings=settings, engine=engine, optimizer=optimizer):
+        assert result.status == "diverged"
+        assert result.message.startswith("after step 1: non-finite parameter AutoNormal.locs.x")
+
+
 class TestRestarts:
     def test_the_best_is_the_result(self):
         result = sweepvi.fit("eight_schools", engine={**ENGINE, "restarts": 3}, steps=300, seed=7)
@@ -255,6 +272,13 @@ class TestRestarts:
         assert 1 <= result.agreeing <= 3
         lone = sweepvi.fit("eight_schools", engine=ENGINE, steps=300, seed=best["seed"])
         torch.testing.assert_close(lone.losses, result.losses, rtol=1e-9, atol=1e-9)
+
+    def test_they_are_told_in_a_line(self, tmp_path):
+        result = sweepvi.fit("eight_schools", engine={**ENGINE, "restarts": 3}, steps=300, seed=7)
+        worst = max(result.r_hat, key=lambda name: result.r_hat[name])
+        said = f"best of 3 restarts (seed {result.seed}); {result.agreeing} of them agree in the ELBO; "
+        said += f"R-hat at most {result.r_hat[worst]:.3g} ({worst})"
+        assert said in telling.one(result, tmp_path).splitlines()
 
     def test_r_hat_tells_two_optima_apart(self):
         def two_modes():

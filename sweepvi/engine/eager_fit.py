@@ -92,10 +92,17 @@ class EagerFit(Fits):
         self._ledger = Ledger.of(snapshot)
         self.seconds = self._ledger.seconds
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> list[Outcome]:
         """See :meth:`Fits.outcomes`."""
+        # The snapshot has the random state before the score's draws.
+        outcome = self._unscored()
+        if outcome.status == "finished":
+            self._score(outcome, interrupt, progress)
+        return [outcome]
+
+    def _unscored(self) -> Outcome:
         ledger = self._ledger
-        outcome = Outcome(
+        return Outcome(
             status="interrupted" if self.running else "diverged" if self._diverged else "finished",
             steps=self.step_count,
             message=f"interrupted after step {self.step_count}" if self.running else self._diverged,
@@ -110,13 +117,8 @@ class EagerFit(Fits):
             seed=self.settings.seed,
             notes=list(self._notes),
         )
-        return [outcome]
 
-    def score(self, outcomes: list[Outcome], interrupt: Interrupt, progress: Callable[[int, int], None]) -> None:
-        """See :meth:`Fits.score`."""
-        [outcome] = outcomes
-        if outcome.status != "finished":
-            return
+    def _score(self, outcome: Outcome, interrupt: Interrupt, progress: Callable[[int, int], None]) -> None:
         engine, settings = self.engine, self.settings
         draws = settings.score_draws
         with engine.optimization.evaluated(), outcome.fitted.late():

@@ -65,9 +65,13 @@ class Fits(ABC):
         """Continue from a snapshot of the same recipes; ``CheckpointError`` if it does not fit."""
 
     @abstractmethod
-    def outcomes(self) -> list[Outcome]:
-        """What each fit has computed, in the order of the recipes, not scored; those with steps left interrupted."""
+    def outcomes(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> list[Outcome]:
+        """What each fit has computed, in the order of the recipes; those with steps left are interrupted.
 
-    @abstractmethod
-    def score(self, outcomes: list[Outcome], interrupt: Interrupt, progress: Callable[[int, int], None]) -> None:
-        """Score those outcomes that are finished, on fresh draws; they are interrupted if the user is faster."""
+        Those that are finished are scored on fresh draws; they are interrupted if the user is faster.
+
+        Args:
+            interrupt: whether the user wants to stop.
+            progress: called with how many draws are evaluated, and of how many.
+
+        """

@@ -84,8 +84,7 @@ def _completed(fits: Fits, observer: Observer, checkpoint: Checkpoint | None, in
     status = "failed"
     try:
         _run(fits, observer, checkpoint, interrupt)
-        outcomes = fits.outcomes()
-        fits.score(outcomes, interrupt, observer.scoring)
+        outcomes = fits.outcomes(interrupt, observer.scoring)
         statuses = {outcome.status for outcome in outcomes}
         status = next(each for each in ("interrupted", "finished", "diverged") if each in statuses)
     finally:

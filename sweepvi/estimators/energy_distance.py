@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.infer.elbo import ELBO
 from pyro.infer.util import validation_enabled
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
@@ -23,6 +22,7 @@ from sweepvi.errors import ConfigError, Problem, listed
 from sweepvi.estimators.estimator import Elbo, ParticleEstimator
 from sweepvi.estimators.frozen import SameMinibatches
 from sweepvi.estimators.made_up import MakeUpData, made_up
+from sweepvi.estimators.objective import ObjectiveElbo
 from sweepvi.estimators.sites import distribution_name
 from sweepvi.keys import Key
 
@@ -58,26 +58,15 @@ class _Run:
     log_prior: Any
 
 
-class _EnergyDistance(ELBO):
+class _EnergyDistance(ObjectiveElbo):
     """Draws data from guide and model, and compares them with the data and with each other."""
 
     def __init__(self, beta: float, prior_scale: float, **options: Any) -> None:
         super().__init__(**options)
         self.beta, self.prior_scale = beta, prior_scale
 
-    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The objective."""
-        with torch.no_grad():
-            return self._objective(model, guide, args, kwargs).item()
-
-    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The objective; its gradient is left in the parameters."""
-        objective = self._objective(model, guide, args, kwargs)
-        if objective.requires_grad:
-            objective.backward(retain_graph=self.retain_graph)
-        return objective.item()
-
-    def _objective(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Tensor:
+    def objective(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Tensor:
+        """See the module."""
         if self.vectorize_particles and self.max_plate_nesting == float("inf"):
             with validation_enabled(False):  # which computes densities of the data: there may be none
                 self._guess_max_plate_nesting(model, guide, args, kwargs)

@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from pyro import poutine
-from pyro.infer.elbo import ELBO
 from pyro.infer.enum import get_importance_trace
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from sweepvi.errors import Problem, listed, unknown
 from sweepvi.estimators.estimator import Elbo, ParticleEstimator
 from sweepvi.estimators.frozen import SameMinibatches
 from sweepvi.estimators.kernels import Kernel, Kind
+from sweepvi.estimators.objective import ObjectiveElbo
 from sweepvi.estimators.sites import LatentSite, entry_for, is_latent
 from sweepvi.keys import Key
 
@@ -94,26 +94,15 @@ class _Run:
     prior: dict[str, Tensor]
 
 
-class _MMD(ELBO):
+class _MMD(ObjectiveElbo):
     """Collects draws of guide and prior, and compares them."""
 
     def __init__(self, keys: MMD, **options: Any) -> None:
         super().__init__(**options)
         self.keys = keys
 
-    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The objective."""
-        with torch.no_grad():
-            return self._objective(model, guide, args, kwargs).item()
-
-    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The objective; its gradient is left in the parameters."""
-        objective = self._objective(model, guide, args, kwargs)
-        if objective.requires_grad:
-            objective.backward(retain_graph=self.retain_graph)
-        return objective.item()
-
-    def _objective(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Tensor:
+    def objective(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Tensor:
+        """See the module."""
         runs: list[Any] = list(self._get_traces(model, guide, args, kwargs))
         total: Any = -sum(run.log_likelihood for run in runs) / self.num_particles
         for site in runs[0].guide:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweepvi import __version__, catalogue
-from sweepvi.cli import BAD_INPUT, FAILED, FINISHED, INTERRUPTED
+from sweepvi.cli import FAILED, FINISHED, INTERRUPTED, status_of
 from sweepvi.command import Command, parse
-from sweepvi.errors import ConfigError, Problem, SweepviError, collected, raise_if
+from sweepvi.errors import Problem, collected, raise_if
 
 if TYPE_CHECKING:
     from sweepvi.probing.place import Place
@@ -54,21 +52,7 @@ WORDS = ("estimators", "particles", "draws", "warmup", *FOLDERS)
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit status. What is wrong with the input is said in a line or a list."""
-    try:
-        return _run(arguments)
-    except ConfigError as error:
-        print(f"sweepvi: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except SweepviError as error:
-        print(f"sweepvi: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("sweepvi: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain again when it closes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+    return status_of(lambda: _run(arguments))
 
 
 def _run(arguments: Sequence[str]) -> int:

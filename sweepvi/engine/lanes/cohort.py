@@ -115,11 +115,12 @@ class Cohort:
         """Lanes whose fits have been taken out: they stay empty."""
         for lane in lanes:
             self.entrants[lane] = None
-            self.state.alive[lane] = False
+        self.kill(lanes)
 
     def kill(self, lanes: Sequence[int]) -> None:
         """Lanes that have diverged by another's judgement."""
-        self.state.alive[list(lanes)] = False
+        for lane in lanes:
+            self.state.alive[lane] = False
 
     def results(self) -> Tensor:
         """What each lane's optimizer has found, which for those that average is the average: shape [K, D]."""

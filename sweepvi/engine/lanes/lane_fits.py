@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.environment import environment
 from sweepvi.engine.fits import Fits
-from sweepvi.engine.full_data import coverage
+from sweepvi.engine.full_data import Coverage, coverage
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured
 from sweepvi.engine.lanes.cohort import Cohort
@@ -79,10 +79,9 @@ class LaneFits(Fits):
     ) -> None:
         settings = _lane_settings(recipes[0])
         self.settings, self._engine, self._captured = settings, engine, found
-        self._recipes = list(recipes)
+        self._recipes = len(recipes)
         self._lanes = [_Lane(place, entrant) for place, own in enumerate(entrants) for entrant in own]
         room = most_lanes(found, settings)
-        self._restarts = [len(own) for own in entrants]
         count = min(len(self._lanes), room, LADDER[-1])
         size = next(size for size in LADDER if size >= count) if count > 1 else 1
         size = size if size <= room else max(each for each in LADDER if each <= room)
@@ -103,7 +102,7 @@ class LaneFits(Fits):
     @property
     def step_count(self) -> int:
         """See :attr:`Fits.step_count`; of all waves together."""
-        return max(self._cohort.steps_taken, max(self._cohort.done)) if self._waves == 1 else self._cohort.steps_taken
+        return max(self._cohort.done) if self._waves == 1 else self._cohort.steps_taken
 
     @property
     def running(self) -> bool:
@@ -143,8 +142,11 @@ class LaneFits(Fits):
 
     def demand_finite_parameters(self) -> None:
         """See :meth:`Fits.demand_finite_parameters`."""
-        finite = torch.isfinite(self._cohort.state.arena).all(-1).tolist()
-        self._cohort.kill([lane for lane, fine in enumerate(finite) if not fine])
+        self._cohort.kill([lane for lane, fine in enumerate(self._finite()) if not fine])
+
+    def _finite(self) -> list[bool]:
+        """Of each lane: whether its parameters are finite."""
+        return torch.isfinite(self._cohort.state.arena).all(-1).tolist()
 
     def snapshot(self) -> Snapshot:
         """See :meth:`Fits.snapshot`; of one recipe."""
@@ -166,22 +168,28 @@ class LaneFits(Fits):
         self._iterates.load(tensors)
         self.seconds = meta["seconds"]
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> list[Outcome]:
         """See :meth:`Fits.outcomes`."""
         self._take_out(list(self._at))
         for number in self._waiting:
             self._lanes[number].ended = self._never_begun(self._lanes[number].entrant)
-        # Which restart is the best is known once they are scored.
-        return [self._outcome(place, self._of_recipe(place)[0]) for place in range(len(self._recipes))]
+        seen = self._score(interrupt, progress)
+        outcomes = [self._outcome(place, self._best(place)) for place in range(self._recipes)]
+        for outcome in outcomes:
+            if seen is not None and outcome.status == "finished":
+                outcome.data_size, outcome.score_note = seen.data_size, seen.note
+                if len(outcome.log_weights) < self.settings.score_draws:
+                    outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
+        return outcomes
 
-    def score(self, outcomes: list[Outcome], interrupt: Interrupt, progress: Callable[[int, int], None]) -> None:
-        """See :meth:`Fits.score`."""
-        engine, settings = self._engine, self.settings
+    def _score(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> Coverage | None:
+        """Score the fits that are finished; how much of the data that has seen, None if there are none."""
+        engine = self._engine
         finished = [ended for lane in self._lanes if (ended := lane.ended) and ended.status == "finished"]
         if not finished:
-            return
-        seen = coverage(engine.programs, engine.problem, settings.score_minibatches)
-        draws, size = settings.score_draws, self._cohort.lanes
+            return None
+        seen = coverage(engine.programs, engine.problem, self.settings.score_minibatches)
+        draws, size = self.settings.score_draws, self._cohort.lanes
         with seen.plates():
             for first in range(0, len(finished), size):
                 part = finished[first : first + size]
@@ -189,12 +197,7 @@ class LaneFits(Fits):
                 weights = lane_scores(engine, self._captured, rows, draws, interrupt, progress)
                 for ended, own in zip(part, weights, strict=True):
                     ended.log_weights = own
-        for place, outcome in enumerate(outcomes):
-            chosen = self._outcome(place, self._best(place))
-            outcome.__dict__.update(chosen.__dict__)
-            outcome.data_size, outcome.score_note = seen.data_size, seen.note
-            if outcome.status == "finished" and len(outcome.log_weights) < draws:
-                outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
+        return seen
 
     def _of_recipe(self, place: int) -> list[_Lane]:
         return [lane for lane in self._lanes if lane.recipe == place]
@@ -220,8 +223,9 @@ class LaneFits(Fits):
     def _looked_at(self, lanes: list[int]) -> dict[int, _Ended]:
         """What the fits in these lanes have come to so far."""
         cohort = self._cohort
-        running, alive, done, results = cohort.running, cohort.alive, cohort.done, cohort.results()
-        why = why_not_finite(cohort, [lane for lane in lanes if not alive[lane]])
+        running, done, results = cohort.running, cohort.done, cohort.results()
+        sound = [alive and finite for alive, finite in zip(cohort.alive, self._finite(), strict=True)]
+        why = why_not_finite(cohort, [lane for lane in lanes if not sound[lane]])
         return {
             lane: _Ended(
                 seed=self._lanes[self._at[lane]].entrant.seed,
@@ -399,7 +403,7 @@ class _Starts:
         """The optimizers of a recipe, over the parameters of the program."""
         if recipe is self._first:
             return self._engine.optimization
-        return Optimization(replace(recipe), self._engine.modules)
+        return Optimization(recipe, self._engine.modules)
 
 
 def _starts_alike(one: Recipe, other: Recipe) -> bool:

@@ -23,13 +23,13 @@ class Schedules:
     def __init__(self, schedules: Sequence[Schedule], device: torch.device) -> None:
         self.device = device
         self._schedules = list(schedules)
-        self.states = [self._start(schedule) for schedule in schedules]
+        self.states = [schedule.init() for schedule in schedules]
         """What schedules that follow the loss remember, lane by lane; empty for others."""
 
     def put(self, lane: int, schedule: Schedule) -> None:
         """Let a lane have another schedule, at its start."""
         self._schedules[lane] = schedule
-        self.states[lane] = self._start(schedule)
+        self.states[lane] = schedule.init()
 
     @property
     def follow_the_loss(self) -> bool:
@@ -57,9 +57,6 @@ class Schedules:
         if self.states[lane]:
             seen = torch.tensor(loss, dtype=torch.float64)
             self.states[lane] = self._schedules[lane].observe(self.states[lane], done, seen)
-
-    def _start(self, schedule: Schedule) -> dict[str, Tensor]:
-        return schedule.init()
 
     def _distinct(self) -> list[tuple[Schedule, list[int]]]:
         """Schedules that are equal, with their lanes."""
