@@ -155,6 +155,20 @@ def test_lanes_differ_in_every_number():
         agree(outcome, *eagerly(made, made.settings.steps), 1e-8)
 
 
+def test_lanes_of_different_lengths_share_minibatches():
+    """Also once the shortest has ended: of a matrix product, more rows would be another shape."""
+    x = torch.linspace(-1.0, 1.0, 24).reshape(8, 3)
+
+    def linear(x, y):
+        weight = pyro.sample("weight", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x), subsample_size=4) as rows:
+            pyro.sample("y", dist.Normal(x[rows] @ weight, 1.0), obs=y[rows])
+
+    recipes = [recipe(linear, (x, x.sum(-1)), engine={"steps": steps}) for steps in (150, 10)]
+    for made, outcome in zip(recipes, as_lanes(recipes), strict=True):
+        agree(outcome, *eagerly(made, made.settings.steps), 1e-8)
+
+
 def test_neither_place_nor_neighbours_matter():
     """Bit for bit, where there are as many lanes."""
     one, *others = (recipe(engine={"steps": 100, "seed": seed, "dtype": "float32"}) for seed in range(4))

@@ -98,9 +98,11 @@ class Cohort:
 
     def advance(self, until: int) -> None:
         """Take the steps of one chunk; no lane takes a step after ``until``."""
-        done = self.state.done.squeeze(-1)
-        left = torch.clamp(self.numbers.last.squeeze(-1), max=float(until)) - done
-        most = int(left[self.state.alive.squeeze(-1)].max())
+        done, last = self.state.done.squeeze(-1), self.numbers.last.squeeze(-1)
+        goes_on = self.state.alive.squeeze(-1) & (done < last)
+        # A lane that takes no step must not be why lanes are not in step.
+        done = torch.where(goes_on, done, done[goes_on][0])
+        most = int((torch.clamp(last, max=float(until)) - done)[goes_on].max())
         length = min(self._chunk_length(), most)
         counts = done[None, :] + torch.arange(length, dtype=torch.float64, device=self.device)[:, None]
         given = self._given(counts, until)
