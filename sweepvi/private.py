@@ -9,13 +9,18 @@ import copy
 import math
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pyro
+import pyro.ops.special
 import torch
 from pyro.infer.autoguide import AutoGuide
+from pyro.infer.util import Dice
+from pyro.ops import packed
+from pyro.ops.einsum.adjoint import require_backward
+from pyro.ops.rings import MarginalRing
 from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
@@ -106,18 +111,90 @@ class _Dirichlet:
         return gammas / gammas.sum(-1, keepdim=True)
 
 
+class _SafeLog(torch.autograd.Function):
+    """A logarithm whose derivative is at most the inverse of the type's epsilon: at 0, it is not infinite."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return x.log()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grads[0] / x.clamp_min(torch.finfo(x.dtype).eps)
+
+
+def _expectation(dice: Any, costs: Mapping[frozenset[str], list[Any]]) -> Any:
+    """``Dice.compute_expectation``: the sum over costs, each weighted with the probability of what it is the cost of.
+
+    Args:
+        dice: the weights of a guide's draws, and what they depend on.
+        costs: by the plates that they are in: packed tensors.
+
+    """
+    total: Any = 0.0
+    ring = MarginalRing()
+    for plates, terms in costs.items():
+        weights = dice._get_log_factors(plates)
+        number = math.exp(sum(weight for weight in weights if not isinstance(weight, Tensor)))
+        tensors = [weight for weight in weights if isinstance(weight, Tensor)]
+        probabilities = _probabilities(ring, tensors, terms, plates)
+        for term in terms:
+            cost, probability = packed.broadcast_all(term, probabilities[_dims(term)])
+            # What cannot happen costs nothing, were its cost infinite; Pyro selects the rest by its values.
+            possible = torch.where(probability > 0, cost, torch.zeros_like(cost))
+            total = total + number * (probability * possible).sum()
+    return total
+
+
+def _probabilities(ring: Any, weights: list[Any], terms: list[Any], plates: frozenset[str]) -> dict[Any, Tensor]:
+    """The product of log ``weights``, summed over all dimensions but those of each term and plates: by dimensions."""
+    weights = list(weights)
+    asked: dict[frozenset[str], Any] = {}
+    for term in terms:
+        if _dims(term) in asked:
+            continue
+        like = next((weight for weight in weights if _dims(weight) == _dims(term)), None)
+        if like is None:
+            like: Any = torch.zeros_like(term)
+            like._pyro_dims = term._pyro_dims
+            weights.append(like)
+        asked[_dims(term)] = like
+    for each in asked.values():
+        require_backward(each)
+    summed = frozenset().union(*map(_dims, weights)) - plates
+    ring.sumproduct(weights, summed)._pyro_backward()
+    found: dict[Any, Any] = {dims: each._pyro_backward_result.exp() for dims, each in asked.items()}
+    for dims, probability in found.items():
+        probability._pyro_dims = asked[dims]._pyro_dims
+    return found
+
+
+def _dims(tensor: Any) -> frozenset[str]:
+    return frozenset(tensor._pyro_dims)
+
+
 @contextmanager
 def transformable() -> Iterator[None]:
     """Inside, parts of torch and Pyro that no function transform can pass through are replaced.
 
-    ``torch.distributions.Dirichlet`` draws by an ``autograd.Function`` of the old kind. Checks of arguments, and
-    Pyro's warnings of NaN, branch on values.
+    ``torch.distributions.Dirichlet`` and Pyro's ``safe_log``, of which its sums over discrete variables are made, are
+    ``autograd.Function``s of the old kind. Checks of arguments, Pyro's warnings of NaN, and ``TraceEnum_ELBO`` where it
+    leaves out values of probability 0, branch on values.
     """
     warners = [
         module for name, module in sys.modules.items() if name.startswith("pyro.") and "warn_if_nan" in vars(module)
     ]
     replaced: list[tuple[Any, str, Any]] = [
         (torch.distributions.dirichlet, "_Dirichlet", _Dirichlet),
+        (pyro.ops.special, "_SafeLog", _SafeLog),
+        (Dice, "compute_expectation", _expectation),
         *((module, "warn_if_nan", lambda *args, **kwargs: None) for module in warners),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]

@@ -7,9 +7,12 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import TraceEnum_ELBO
 from pyro.infer.autoguide import AutoGuideList, AutoNormal
 from pyro.nn import PyroModule, PyroParam
+from pyro.ops.special import safe_log
 from torch.distributions import constraints
+from torch.func import grad, vmap
 
 from sweepvi import private
 from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
@@ -116,3 +119,115 @@ def test_plates_are_whole_inside_and_nothing_stays_changed():
     with pytest.raises(KeyError):
         fails()
     assert rows() == 2
+
+
+X = torch.tensor([-2.1, -1.7, 0.3, 1.9, 2.4], dtype=torch.float64)
+IN_PARALLEL = {"enumerate": "parallel"}
+
+
+def doubles(name, values, constraint=constraints.real):
+    return pyro.param(name, torch.tensor(values, dtype=torch.float64), constraint=constraint)
+
+
+def mixture():
+    loc = doubles("loc", [-1.0, 1.5])
+    with pyro.plate("data", len(X)):
+        z = pyro.sample("z", dist.Categorical(doubles("weight", [0.3, 0.7], constraints.simplex)), infer=IN_PARALLEL)
+        pyro.sample("x", dist.Normal(loc[z], 1.0), obs=X)
+
+
+def chain():
+    """A hidden Markov model, one of whose transitions never happens."""
+    to_zero = torch.tensor([[0.0, -torch.inf], [0.0, 0.0]], dtype=torch.float64)
+    rows, loc, z = doubles("rows", [[0.9, 0.1], [0.4, 0.6]]), doubles("loc", [-1.0, 1.5]), 1
+    for t in pyro.markov(range(len(X))):
+        z = pyro.sample(f"z{t}", dist.Categorical(logits=(rows + to_zero)[z]), infer=IN_PARALLEL)
+        pyro.sample(f"x{t}", dist.Normal(loc[z], 1.0), obs=X[t])
+
+
+def summed_in_the_guide():
+    z = pyro.sample("z", dist.Categorical(torch.tensor([0.4, 0.3, 0.3], dtype=torch.float64)))
+    with pyro.plate("data", len(X)):
+        pyro.sample("x", dist.Normal(doubles("loc", [-1.0, 1.5, 0.5])[z], 1.0), obs=X)
+
+
+def summing_guide():
+    """One of the three values never happens: its cost is infinite."""
+    never = torch.tensor([-torch.inf], dtype=torch.float64)
+    pyro.sample("z", dist.Categorical(logits=torch.cat([doubles("logits", [0.2, 0.8]), never])), infer=IN_PARALLEL)
+
+
+def nothing():
+    """A guide without variables."""
+
+
+def enumerated(model, guide):
+    """TraceEnum_ELBO's loss, and gradients by parameter."""
+    with pyro.get_param_store().scope(), pyro.validation_enabled(False):
+        loss = TraceEnum_ELBO(max_plate_nesting=1).loss_and_grads(model, guide)
+        return loss, {name: param.grad for name, param in private.unconstrained_params().items()}
+
+
+class TestTransformable:
+    """What is replaced for function transforms is still there, still in the way, and equal to what replaces it."""
+
+    def test_parts_are_replaced_inside_and_nowhere_else(self):
+        places = {
+            torch.distributions.dirichlet: "_Dirichlet",
+            pyro.ops.special: "_SafeLog",
+            pyro.infer.util.Dice: "compute_expectation",
+            pyro.infer.traceenum_elbo: "warn_if_nan",
+        }
+        before = {owner: vars(owner)[name] for owner, name in places.items()}
+
+        def fails():
+            with private.transformable():
+                assert all(vars(owner)[name] is not before[owner] for owner, name in places.items())
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            fails()
+        assert all(vars(owner)[name] is before[owner] for owner, name in places.items())
+
+    def test_safe_log_is_pyros_which_no_transform_passes_through(self):
+        x = torch.tensor([0.0, 1e-300, 1e-9, 0.3, 5.0], dtype=torch.float64)
+        leaf = x.clone().requires_grad_()
+        safe_log(leaf).sum().backward()
+        with pytest.raises(RuntimeError, match="setup_context"):
+            vmap(grad(safe_log))(x)
+        with private.transformable():
+            assert torch.equal(vmap(grad(safe_log))(x), leaf.grad)
+            assert torch.equal(safe_log(x), x.log())
+
+    @pytest.mark.parametrize(
+        ("model", "guide"),
+        [(mixture, nothing), (chain, nothing), (summed_in_the_guide, summing_guide)],
+        ids=["mixture", "chain", "in-the-guide"],
+    )
+    def test_sums_over_discrete_variables_are_pyros(self, model, guide):
+        loss, expected = enumerated(model, guide)
+        with private.transformable():
+            ours, found = enumerated(model, guide)
+        assert ours == pytest.approx(loss, rel=1e-12)
+        assert expected.keys() == found.keys()
+        for name, gradient in expected.items():
+            assert 0 < gradient.abs().max() < torch.inf
+            torch.testing.assert_close(found[name], gradient, rtol=1e-12, atol=1e-12)
+
+    def test_pyros_expectation_branches_on_values(self, monkeypatch):
+        """Where it no longer does, nothing needs to be replaced."""
+        monkeypatch.setattr(pyro.ops.special, "_SafeLog", private._SafeLog)
+        monkeypatch.setattr(pyro.infer.traceenum_elbo, "warn_if_nan", lambda *args: None)
+
+        def loss(logits):
+            def guide():
+                pyro.sample("z", dist.Categorical(logits=logits), infer=IN_PARALLEL)
+
+            return TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(summed_in_the_guide, guide)
+
+        with pyro.get_param_store().scope(), pyro.validation_enabled(False):
+            pyro.param("loc", torch.zeros(3, dtype=torch.float64))
+            with pytest.raises(RuntimeError, match="data-dependent control flow"):
+                vmap(grad(loss))(torch.zeros(2, 3, dtype=torch.float64))
+            with private.transformable():
+                vmap(grad(loss))(torch.zeros(2, 3, dtype=torch.float64))

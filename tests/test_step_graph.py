@@ -128,3 +128,36 @@ def test_memory_at_the_peak_counts_views_once_and_gives_back_what_is_done_with()
     graph = StepGraph.traced(chain, [torch.ones(100)], [torch.ones(100)])
     # Both inputs; and in the middle of the chain, one product and the next.
     assert graph.bytes_at_peak == 4 * size
+
+
+class Cube(torch.autograd.Function):
+    """A function with a derivative of its own."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * 3 * x**2
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_functions_with_derivatives_of_their_own(writes):
+    def loss(x):
+        y = Cube.apply(x)
+        return (y.clone().mul_(2.0) if writes else y * 2.0).sum()
+
+    def step(x, count, noise):
+        gradient = torch.func.vmap(torch.func.grad(loss))(x + noise)
+        return [x - 0.01 * gradient, count + 1], [gradient.sum(-1)]
+
+    state, given = inputs()
+    demand_equal(StepGraph.traced(step, state, given), step, state, given)

@@ -150,6 +150,10 @@ def _replaced(elbo: Any, numbers: Mapping[str, Tensor]) -> Iterator[None]:
             setattr(places[path], path.split(".")[-1], number)
 
 
+_DATA = Tensor.data.__get__  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+"""What reading a tensor's ``data`` calls; transforms do not know it."""
+
+
 class NotedBackward(TorchFunctionMode):
     """Inside, ``backward`` is noted and not run, and a value that leaves the tensors stays one."""
 
@@ -162,7 +166,7 @@ class NotedBackward(TorchFunctionMode):
         if func is Tensor.backward:
             self.surrogates.append(args[0])
             return None
-        if func is Tensor.item:
+        if func in (Tensor.item, _DATA):
             return args[0].detach()
         if func is Tensor.requires_grad_:
             return args[0]

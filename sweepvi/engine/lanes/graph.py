@@ -67,9 +67,13 @@ class StepGraph:
             return [*after, *seen]
 
         with torch.no_grad():
-            # Writes into tensors become new tensors: repeated, moved or compiled, an operation is then the same.
             # A tensor that is handed in twice would be one input, for good; two views of it are two.
-            traced = make_fx(torch.func.functionalize(flat))(*(leaf.detach() for leaf in (*state, *given)))
+            leaves = [leaf.detach() for leaf in (*state, *given)]
+            traced = make_fx(flat)(*leaves)
+            if not is_pure(traced.graph):
+                # Writes into tensors become new tensors: repeated, moved or compiled, an operation is then the same.
+                # From operations, because an autograd.Function has no such rule.
+                traced = make_fx(torch.func.functionalize(traced))(*leaves)
             if counts[0] != len(state):
                 raise ValueError(f"a step returned {counts[0]} tensors of {len(state)} in its state")
             module, preparation = _split(traced, len(state) + len(given), list(held))
