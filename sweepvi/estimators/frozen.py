@@ -92,9 +92,14 @@ def fixing_by(fix: Callable[[], AbstractContextManager[None]]) -> Iterator[None]
         _ways_to_fix.pop()
 
 
-def fixed_parameters() -> AbstractContextManager[None]:
+@contextmanager
+def fixed_parameters() -> Iterator[None]:
     """Inside, the parameters of the fit carry no gradient."""
-    return _ways_to_fix[-1]() if _ways_to_fix else _without_gradients()
+    fix = _ways_to_fix[-1] if _ways_to_fix else _without_gradients
+    with fix(), warnings.catch_warnings():
+        # Of a network that is registered already.
+        warnings.filterwarnings("ignore", message=".*was not registered in the param store")
+        yield
 
 
 @contextmanager
@@ -103,10 +108,7 @@ def _without_gradients() -> Iterator[None]:
     for param in learning:
         param.requires_grad_(False)
     try:
-        with warnings.catch_warnings():
-            # Of a network that is registered already.
-            warnings.filterwarnings("ignore", message=".*was not registered in the param store")
-            yield
+        yield
     finally:
         for param in learning:
             param.requires_grad_(True)

@@ -172,8 +172,9 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What a program did that no transform can pass through, and where in the user's code."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if is_the_users(f.filename)]
+    """What a program did that no transform can pass through, and where: in the user's code, or else in Pyro's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in frames if is_the_users(f.filename)] or [f for f in frames if "pyro" in Path(f.filename).parts]
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
     if "data-dependent control flow" in str(error):
         return f"{place}branches on the value of a tensor"

@@ -96,6 +96,11 @@ class Cohort:
         """Steps that each lane has taken, those left out among them."""
         return [int(done) for done in self.state.done.squeeze(-1).tolist()]
 
+    def trace(self) -> None:
+        """Trace the step before the first; whatever the program's own code raises is raised here."""
+        given = self._given(self.state.done.squeeze(-1)[None, :], 0)
+        self._graph = self._traced(pytree.tree_map(lambda leaf: leaf[0], given))
+
     def advance(self, until: int) -> None:
         """Take the steps of one chunk; no lane takes a step after ``until``."""
         done, last = self.state.done.squeeze(-1), self.numbers.last.squeeze(-1)

@@ -16,7 +16,7 @@ from sweepvi.engine.environment import environment
 from sweepvi.engine.fits import Fits
 from sweepvi.engine.full_data import Coverage, coverage
 from sweepvi.engine.interrupt import Interrupt
-from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured
+from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured, capturing
 from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.entrant import Entrant, Start, buffers_of
 from sweepvi.engine.lanes.failure import why_not_finite
@@ -115,6 +115,10 @@ class LaneFits(Fits):
         chunk = self._cohort.record.chunks[-1]
         found = chunk.losses[-1][chunk.moved[-1]]
         return float(found.min()) if len(found) else float("nan")
+
+    def trace(self) -> None:
+        """Trace a step, so that a program that cannot be traced is known before the first."""
+        self._cohort.trace()
 
     def advance(self, until: int) -> None:
         """Take a chunk of steps; let those who wait into lanes that are free."""
@@ -346,7 +350,9 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
             [Entrant.of(recipe, starts.of(recipe), starts.optimization(recipe), found) for recipe in own]
             for own in seeded
         ]
-        yield LaneFits(recipes, engine, found, entrants)
+        fits = LaneFits(recipes, engine, found, entrants)
+        capturing(fits.trace)
+        yield fits
 
 
 @contextmanager
