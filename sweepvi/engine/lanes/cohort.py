@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class Cohort:
     """
 
     def __init__(self, captured: Captured, entrants: Sequence[Entrant], lanes: int, settings: LaneSettings) -> None:
-        self.captured, self.lanes, self._settings = captured, lanes, settings
+        self.captured, self.lanes, self.settings = captured, lanes, settings
         self.device = captured.start.device
         padded = [*entrants, *[entrants[0]] * (lanes - len(entrants))]
         self.entrants: list[Entrant | None] = [*entrants, *[None] * (lanes - len(entrants))]
@@ -82,14 +83,30 @@ class Cohort:
             self._graph.hold(self._held())
 
     @property
+    def graph(self) -> StepGraph | None:
+        """The step as it was traced; None before the first."""
+        return self._graph
+
+    @property
+    def left(self) -> list[int]:
+        """Steps that each lane has left to take."""
+        left = torch.where(self.state.alive, self.numbers.last - self.state.done, 0.0)
+        return [int(steps) for steps in left.squeeze(-1).tolist()]
+
+    @property
     def running(self) -> list[bool]:
         """Of each lane: whether it has steps left to take."""
-        return (self.state.alive & (self.state.done < self.numbers.last)).squeeze(-1).tolist()
+        return [steps > 0 for steps in self.left]
 
     @property
     def alive(self) -> list[bool]:
         """Of each lane: whether it has not diverged."""
         return self.state.alive.squeeze(-1).tolist()
+
+    @property
+    def finite(self) -> list[bool]:
+        """Of each lane: whether its parameters are finite."""
+        return torch.isfinite(self.state.arena).all(-1).tolist()
 
     @property
     def done(self) -> list[int]:
@@ -148,36 +165,36 @@ class Cohort:
         )
         return gradient, loss
 
-    def tensors_of(self, lanes: Sequence[int]) -> dict[str, Tensor]:
-        """The state of some lanes, schedules included, by name: copies with a leading dimension of these lanes."""
-        leaves, _ = pytree.tree_flatten(self._of_lanes(lanes))
+    def tensors_of(self, lane: int) -> dict[str, Tensor]:
+        """The state of a lane, its schedules' included, by name: copies with a leading dimension of 1."""
+        form = int(self.update.index[lane])
+        leaves, _ = pytree.tree_flatten(self._of_lane(lane))
         named = {f"{place}": leaf.clone() for place, leaf in enumerate(leaves)}
-        for place, groups in enumerate(self.schedules):
-            for number, schedules in enumerate(groups):
-                for name in schedules.states[lanes[0]]:
-                    values = [schedules.states[lane].get(name, torch.zeros(())) for lane in lanes]
-                    named[f"schedule/{place}/{number}/{name}"] = torch.stack(values)
+        for number, schedules in enumerate(self.schedules[form]):
+            named |= {f"schedule/{number}/{name}": value[None] for name, value in schedules.states[lane].items()}
         return named
 
-    def load(self, tensors: dict[str, Tensor], courses: Sequence[Course]) -> None:
-        """Put the first lanes into the state of :meth:`tensors_of`, after these steps.
+    def load(self, lane: int, tensors: dict[str, Tensor], course: Course) -> None:
+        """Put a lane into the state of :meth:`tensors_of`, after these steps.
 
-        Raises ``ValueError`` if that is of lanes with other parameters or optimizers.
+        Raises ``ValueError`` if that is of a lane with other parameters or optimizers.
         """
-        lanes = list(range(len(courses)))
-        own, spec = pytree.tree_flatten(self._of_lanes(lanes))
+        form = int(self.update.index[lane])
+        own, spec = pytree.tree_flatten(self._of_lane(lane))
         found = [tensors.get(f"{place}") for place in range(len(own))]
         if any(leaf is None or leaf.shape != mine.shape for leaf, mine in zip(found, own, strict=True)):
             raise ValueError("the state is of other parameters or optimizers")
-        self._put(pytree.tree_unflatten([leaf.to(self.device) for leaf in found if leaf is not None], spec), lanes)
-        for name, values in tensors.items():
+        own = pytree.tree_unflatten([leaf.to(self.device) for leaf in found if leaf is not None], spec)
+        # Of optimizers of other forms, nothing is known, and nobody reads it.
+        slots = [*self._of_lanes([lane]).slots]
+        slots[form] = own.slots[0]
+        self._put(replace(own, slots=slots), [lane])
+        for name, value in tensors.items():
             kind, _, path = name.partition("/")
             if kind == "schedule":
-                place, number, entry = path.split("/", 2)
-                for lane, value in zip(lanes, values, strict=True):
-                    self.schedules[int(place)][int(number)].states[lane][entry] = value
-        for lane, course in zip(lanes, courses, strict=True):
-            self.record.start(lane, course)
+                number, entry = path.split("/", 1)
+                self.schedules[form][int(number)].states[lane][entry] = value[0]
+        self.record.start(lane, course)
 
     def _start(self, rows: Tensor, lanes: Tensor) -> LaneState:
         count = len(rows)
@@ -203,6 +220,9 @@ class Cohort:
     def _of_lanes(self, lanes: Sequence[int]) -> LaneState:
         index = torch.tensor(list(lanes), device=self.device)
         return pytree.tree_map(lambda leaf: leaf.index_select(0, index), self.state)
+
+    def _of_lane(self, lane: int) -> LaneState:
+        return self._of_lanes([lane]).of_forms([int(self.update.index[lane])])
 
     def _schedule(self) -> None:
         plans, update = self.update.plans, self.update
@@ -233,8 +253,8 @@ class Cohort:
         steps = (counts[:, 0] if in_step else counts).long()
         length = len(counts)
         return StepInput(
-            noise=noise_of_steps(self.captured.draws.noise, self._settings.noise, self.seeds, steps),
-            rows=filled(self.captured.draws.minibatches, self._settings.data_seed, steps),
+            noise=noise_of_steps(self.captured.draws.noise, self.settings.noise, self.seeds, steps),
+            rows=filled(self.captured.draws.minibatches, self.settings.data_seed, steps),
             factors=[[schedules.factors(counts)[..., None] for schedules in groups] for groups in self.schedules],
             until=torch.full((length, 1, 1), float(until), dtype=torch.float64, device=self.device),
         )

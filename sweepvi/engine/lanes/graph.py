@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_leaves
 
 from sweepvi.engine.lanes.graph_passes import (
     extracted,
@@ -83,6 +84,17 @@ class StepGraph:
     def node_count(self) -> int:
         """Operations of a step."""
         return sum(node.op == "call_function" for node in self.module.graph.nodes)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers that the operations of a step compute, all together."""
+        return sum(
+            leaf.numel()
+            for node in self.module.graph.nodes
+            if node.op == "call_function"
+            for leaf in tree_leaves(node.meta.get("val"))
+            if isinstance(leaf, Tensor)
+        )
 
     @property
     def bytes_at_peak(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,6 +46,13 @@ class Iterates:
         for tensor in (self._count, self._mean, self._squares):
             tensor[lane] = 0.0
 
+    def of_lanes(self, lanes: Sequence[int], count: int) -> Iterates:
+        """Moments of these lanes as the first of ``count``."""
+        found = Iterates(count, self._mean.shape[-1])
+        for mine, other in ((found._count, self._count), (found._mean, self._mean), (found._squares, self._squares)):
+            mine[: len(lanes)] = other[list(lanes)]
+        return found
+
     def of(self, lane: int) -> tuple[Tensor, Tensor, int]:
         """Mean and variance, shape [D], and of how many."""
         count = int(self._count[lane])
@@ -55,8 +63,7 @@ class Iterates:
         rows = {"count": self._count, "mean": self._mean, "squares": self._squares}
         return {f"iterates/{name}": rows[name][lane : lane + 1].clone() for name in rows}
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Put the first lanes into the state of :meth:`tensors_of`."""
+    def load(self, lane: int, tensors: dict[str, Tensor]) -> None:
+        """Put a lane into the state of :meth:`tensors_of`."""
         for name, mine in (("count", self._count), ("mean", self._mean), ("squares", self._squares)):
-            own = tensors[f"iterates/{name}"]
-            mine[: len(own)] = own
+            mine[lane] = tensors[f"iterates/{name}"][0]

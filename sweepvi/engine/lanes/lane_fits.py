@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,15 +19,16 @@ from sweepvi.engine.full_data import Coverage, coverage
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured, capturing
 from sweepvi.engine.lanes.cohort import Cohort
+from sweepvi.engine.lanes.compaction import moved, size_to_go_on
+from sweepvi.engine.lanes.ended import Ended, looked_at, waiting
 from sweepvi.engine.lanes.entrant import Entrant, Start, buffers_of
-from sweepvi.engine.lanes.failure import why_not_finite
 from sweepvi.engine.lanes.iterates import Iterates
 from sweepvi.engine.lanes.lane_snapshot import courses_of, put_courses
 from sweepvi.engine.lanes.memory import demand_room, most_lanes
 from sweepvi.engine.lanes.record import Course
 from sweepvi.engine.lanes.scoring import lane_scores
 from sweepvi.engine.optimization import Optimization
-from sweepvi.engine.outcome import Outcome, Restart, Status
+from sweepvi.engine.outcome import Outcome, Restart
 from sweepvi.engine.trial_run import start
 from sweepvi.errors import CheckpointError
 from sweepvi.programs import reachable_modules
@@ -49,26 +51,14 @@ class _Lane:
 
     recipe: int
     entrant: Entrant
-    ended: _Ended | None = None
+    ended: Ended | None = None
     """What it has come to, once its lane is another's; or when the fits are over."""
+    begun: tuple[dict[str, Tensor], Course] | None = None
+    """Where a checkpoint has it, until it is in a lane again."""
 
-
-@dataclass
-class _Ended:
-    seed: int
-    status: Status
-    message: str
-    steps: int
-    course: Course
-    row: Tensor
-    """Parameters where it stands, shape [D]."""
-    result: Tensor
-    """What the optimizer has found, shape [D]."""
-    tensors: dict[str, Tensor]
-    """The lane's whole state."""
-    iterates: tuple[Tensor, Tensor, int]
-    """Mean and variance of the parameters over the second half, float64, shape [D]; and of how many."""
-    log_weights: Tensor
+    def waiting(self) -> Ended:
+        """What is to be said of it before it is in a lane."""
+        return waiting(self.entrant, *(self.begun or ({}, None)))
 
 
 class LaneFits(Fits):
@@ -80,18 +70,29 @@ class LaneFits(Fits):
         settings = _lane_settings(recipes[0])
         self.settings, self._engine, self._captured = settings, engine, found
         self._recipes = len(recipes)
+        self._last_loss = float("nan")
+        self._seated: list[int] = []
         self._lanes = [_Lane(place, entrant) for place, own in enumerate(entrants) for entrant in own]
-        room = most_lanes(found, settings)
-        count = min(len(self._lanes), room, LADDER[-1])
-        size = next(size for size in LADDER if size >= count) if count > 1 else 1
-        size = size if size <= room else max(each for each in LADDER if each <= room)
-        self._waiting = list(range(size, len(self._lanes)))
-        self._at: dict[int, int] = {lane: lane for lane in range(min(size, len(self._lanes)))}
+        self._room = most_lanes(found, settings)
+        self._at: dict[int, int] = {}
         """Lane of the cohort → number of the fit in it."""
-        first = [self._lanes[number].entrant for number in self._at.values()]
-        self._cohort = Cohort(found, first, size, settings)
-        self._iterates = Iterates(size, len(found.start))
-        self._waves = -(-len(self._lanes) // size)
+        self._seat(list(range(len(self._lanes))), self._size(len(self._lanes)))
+        self._widest = self._cohort.lanes
+
+    def _size(self, count: int) -> int:
+        """The number of lanes for so many fits: the smallest with one for each, if memory has room for it."""
+        wanted = min(count, self._room, LADDER[-1])
+        size = next(size for size in LADDER if size >= wanted)
+        return size if size <= self._room or size == 1 else max(each for each in LADDER if each <= self._room)
+
+    def _seat(self, order: list[int], size: int) -> None:
+        """Make lanes anew, and let the first of the fits, all at their start, into them; the others wait."""
+        first, self._waiting = order[:size], order[size:]
+        self._at = dict(enumerate(first))
+        entrants = [self._lanes[number].entrant for number in first]
+        self._cohort = Cohort(self._captured, entrants, size, _lane_settings(self._engine.recipe))
+        self._iterates = Iterates(size, len(self._captured.start))
+        self._waves = -(-len(order) // size)
 
     @property
     def total(self) -> int:
@@ -112,71 +113,130 @@ class LaneFits(Fits):
     @property
     def last_loss(self) -> float:
         """The least of all lanes'."""
-        chunk = self._cohort.record.chunks[-1]
-        found = chunk.losses[-1][chunk.moved[-1]]
-        return float(found.min()) if len(found) else float("nan")
+        return self._last_loss
 
     def trace(self) -> None:
         """Trace a step, so that a program that cannot be traced is known before the first."""
         self._cohort.trace()
 
     def advance(self, until: int) -> None:
-        """Take a chunk of steps; let those who wait into lanes that are free."""
+        """Take a chunk of steps; let those who wait into lanes that are free, or else have no more lanes than pays."""
         if not any(self._cohort.running):
             self._refill()
         self.at_boundary = False
         self._cohort.advance(until if self._waves == 1 else max(lane.entrant.steps for lane in self._lanes))
         self._iterates.add(self._cohort)
+        chunk = self._cohort.record.chunks[-1]
+        losses = chunk.losses[-1][chunk.moved[-1]]
+        self._last_loss = float(losses.min()) if len(losses) else float("nan")
         if self._waiting:
             self._refill()
+        else:
+            self._compact()
         self.at_boundary = True
 
     def _refill(self) -> None:
         """Let those who wait into free lanes; where lanes share minibatches, all together."""
-        running = self._cohort.running
-        if self._captured.draws.minibatches and any(running):
+        running, together = self._cohort.running, bool(self._captured.draws.minibatches)
+        if together and any(running):
             return
         free = [lane for lane, going in enumerate(running) if not going]
         self._take_out([lane for lane in free if lane in self._at])
-        for lane in free[: len(self._waiting)]:
-            number = self._waiting.pop(0)
-            self._at[lane] = number
-            self._cohort.put(lane, self._lanes[number].entrant)
-            self._iterates.forget(lane)
+        entering = self._waiting[: len(free)]
+        if together:
+            steps = {number: self._lanes[number].waiting().steps for number in entering}
+            entering = [number for number in entering if steps[number] == steps[entering[0]]]
+        for lane, number in zip(free, entering, strict=False):
+            self._waiting.remove(number)
+            self._enter(lane, number)
+
+    def _enter(self, lane: int, number: int) -> None:
+        fit = self._lanes[number]
+        self._at[lane] = number
+        self._cohort.put(lane, fit.entrant)
+        self._iterates.forget(lane)
+        if fit.begun is not None:
+            tensors, course = fit.begun
+            self._cohort.load(lane, tensors, course)
+            self._iterates.load(lane, tensors)
+            fit.begun = None
+
+    def _compact(self) -> None:
+        """Let the lanes that run go on in fewer, where that pays."""
+        cohort = self._cohort
+        lanes = [lane for lane, going in enumerate(cohort.running) if going]
+        if not lanes or cohort.graph is None:
+            return
+        left = [steps for steps in cohort.left if steps > 0]
+        size = size_to_go_on(cohort.graph, cohort.lanes, left, LADDER, cohort.device)
+        if size == cohort.lanes:
+            return
+        self._take_out([lane for lane in self._at if lane not in lanes])
+        self._cohort, self._iterates = moved(cohort, lanes, size), self._iterates.of_lanes(lanes, size)
+        self._at = {place: self._at[lane] for place, lane in enumerate(lanes)}
 
     def demand_finite_parameters(self) -> None:
         """See :meth:`Fits.demand_finite_parameters`."""
-        self._cohort.kill([lane for lane, fine in enumerate(self._finite()) if not fine])
-
-    def _finite(self) -> list[bool]:
-        """Of each lane: whether its parameters are finite."""
-        return torch.isfinite(self._cohort.state.arena).all(-1).tolist()
+        self._cohort.kill([lane for lane, fine in enumerate(self._cohort.finite) if not fine])
 
     def snapshot(self) -> Snapshot:
         """See :meth:`Fits.snapshot`; of one recipe."""
-        ended = self._looked_at(list(self._at))
-        return self._snapshot([ended[lane] for lane in self._at], self.seconds, 0)
+        found = looked_at(self._cohort, self._iterates, list(self._at))
+        ends = {number: found[lane] for lane, number in self._at.items()}
+        ends |= {number: self._lanes[number].waiting() for number in self._waiting}
+        all_of_it = [lane.ended or ends[number] for number, lane in enumerate(self._lanes)]
+        shown = next(number for number in range(len(all_of_it)) if number not in self._waiting)
+        return self._snapshot(all_of_it, self.seconds, shown)
 
     def restore(self, snapshot: Snapshot) -> None:
         """See :meth:`Fits.restore`."""
         tensors, meta = snapshot.get("lanes")
         if meta["seeds"] != [lane.entrant.seed for lane in self._lanes]:
             raise CheckpointError("the checkpoint has other restarts")
+        most = max(lane.entrant.steps for lane in self._lanes)
+        for row, (number, course) in enumerate(zip(meta["begun"], courses_of(snapshot), strict=True)):
+            own = {name: tensor[row : row + 1] for name, tensor in tensors.items()}
+            self._lanes[number].begun = own, course
+            if len(course.losses) > most:
+                raise CheckpointError(f"the checkpoint has taken {len(course.losses)} steps already, more than {most}")
         try:
-            self._cohort.load(tensors, courses_of(snapshot))
+            self._seat_again(meta)
         except ValueError as error:
             raise CheckpointError(f"the checkpoint does not fit: {error}") from error
-        most = max(lane.entrant.steps for lane in self._lanes)
-        if max(self._cohort.done) > most:
-            raise CheckpointError(f"the checkpoint has taken {max(self._cohort.done)} steps already, more than {most}")
-        self._iterates.load(tensors)
         self.seconds = meta["seconds"]
+
+    def _seat_again(self, meta: Mapping[str, Any]) -> None:
+        """Let fits into as many lanes as they were in; those that have nothing left to do pass through one first."""
+
+        def idle(number: int) -> bool:
+            steps = self._lanes[number].waiting().steps
+            return number in meta["diverged"] or steps >= self._lanes[number].entrant.steps
+
+        everyone = range(len(self._lanes))
+        ended = [number for number in everyone if idle(number)]
+        running = [number for number in [*meta["lanes"], *meta["begun"], *everyone] if number not in ended]
+        running = list(dict.fromkeys(running))
+        same = len(running) <= (meta["size"] or 0) <= self._room
+        size = meta["size"] if same else self._size(len(running) or 1)
+        self._seat([*ended, *running], size)
+        self._cohort.ended(range(size))
+        self._at = {}
+        for entering in (ended, running):
+            self._waiting = list(entering)
+            while self._waiting and not any(self._cohort.running):
+                self._refill()
+        self._waves = meta["waves"] if same else max(1, -(-len(running) // size))
+        self._cohort.steps_taken = meta["taken"] if same else max(self._cohort.done)
 
     def outcomes(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> list[Outcome]:
         """See :meth:`Fits.outcomes`."""
+        self._seated = list(self._at.values())
         self._take_out(list(self._at))
+        while any(self._lanes[number].begun for number in self._waiting):
+            self._refill()
+            self._take_out(list(self._at))
         for number in self._waiting:
-            self._lanes[number].ended = self._never_begun(self._lanes[number].entrant)
+            self._lanes[number].ended = self._lanes[number].waiting()
         seen = self._score(interrupt, progress)
         outcomes = [self._outcome(place, self._best(place)) for place in range(self._recipes)]
         for outcome in outcomes:
@@ -193,7 +253,7 @@ class LaneFits(Fits):
         if not finished:
             return None
         seen = coverage(engine.programs, engine.problem, self.settings.score_minibatches)
-        draws, size = self.settings.score_draws, self._cohort.lanes
+        draws, size = self.settings.score_draws, self._widest
         with seen.plates():
             for first in range(0, len(finished), size):
                 part = finished[first : first + size]
@@ -219,49 +279,10 @@ class LaneFits(Fits):
 
     def _take_out(self, lanes: list[int]) -> None:
         """Note what the fits in these lanes have come to; the lanes are free then."""
-        ended = self._looked_at(lanes)
+        ended = looked_at(self._cohort, self._iterates, lanes)
         for lane in lanes:
             self._lanes[self._at.pop(lane)].ended = ended[lane]
         self._cohort.ended(lanes)
-
-    def _looked_at(self, lanes: list[int]) -> dict[int, _Ended]:
-        """What the fits in these lanes have come to so far."""
-        cohort = self._cohort
-        running, done, results = cohort.running, cohort.done, cohort.results()
-        sound = [alive and finite for alive, finite in zip(cohort.alive, self._finite(), strict=True)]
-        why = why_not_finite(cohort, [lane for lane in lanes if not sound[lane]])
-        return {
-            lane: _Ended(
-                seed=self._lanes[self._at[lane]].entrant.seed,
-                status="diverged" if lane in why else "interrupted" if running[lane] else "finished",
-                message=why.get(lane, f"interrupted after step {done[lane]}" if running[lane] else ""),
-                steps=done[lane],
-                course=cohort.course(lane),
-                row=cohort.state.arena[lane].clone(),
-                result=results[lane].clone(),
-                tensors=cohort.tensors_of([lane]) | self._iterates.tensors_of(lane),
-                iterates=self._iterates.of(lane),
-                log_weights=torch.empty(0, dtype=torch.float64),
-            )
-            for lane in lanes
-        }
-
-    def _never_begun(self, entrant: Entrant) -> _Ended:
-        nothing = torch.empty(0, dtype=torch.float64)
-        course = Course(nothing, {group.label: nothing for group in entrant.plan}, [])
-        none = torch.full(entrant.row.shape, float("nan"), dtype=torch.float64)
-        return _Ended(
-            entrant.seed,
-            "interrupted",
-            "interrupted before it began",
-            0,
-            course,
-            entrant.row,
-            entrant.row,
-            {},
-            (none, none, 0),
-            nothing,
-        )
 
     def _outcome(self, place: int, chosen: _Lane) -> Outcome:
         ended, all_of_it = chosen.ended, self._of_recipe(place)
@@ -296,7 +317,7 @@ class LaneFits(Fits):
             spread=self._spread(ends) if several else {},
         )
 
-    def _spread(self, ends: list[_Ended]) -> dict[str, Tensor]:
+    def _spread(self, ends: list[Ended]) -> dict[str, Tensor]:
         """R-hat of every parameter over those restarts that finished."""
         whole = [end.iterates for end in ends if end.status == "finished"]
         if len(whole) < 2:
@@ -304,7 +325,7 @@ class LaneFits(Fits):
         means, variances, counts = zip(*whole, strict=True)
         return self._captured.unpacked(r_hats(torch.stack(means), torch.stack(variances), min(counts)))
 
-    def _snapshot(self, ends: list[_Ended], seconds: float, chosen: int) -> Snapshot:
+    def _snapshot(self, ends: list[Ended], seconds: float, chosen: int) -> Snapshot:
         """What a continuation needs of some restarts; and the parameters of one, as of a fit of its own."""
         engine, mine = self._engine, ends[chosen]
         with engine.undone():
@@ -312,17 +333,34 @@ class LaneFits(Fits):
             snapshot = engine.state_snapshot()
         result, row = self._captured.unpacked(mine.result), self._captured.unpacked(mine.row)
         snapshot.put("result", {name: value for name, value in result.items() if not torch.equal(value, row[name])})
-        begun = all(end.tensors for end in ends)
-        names = ends[0].tensors if begun else ()
-        tensors = {name: torch.cat([end.tensors[name] for end in ends]) for name in names}
-        snapshot.put("lanes", tensors, {"seeds": [end.seed for end in ends], "seconds": seconds})
-        put_courses(snapshot, [_whole(end) for end in ends])
+        begun = [number for number, end in enumerate(ends) if end.tensors]
+        names = ends[begun[0]].tensors if begun else ()
+        tensors = {name: torch.cat([ends[number].tensors[name] for number in begun]) for name in names}
+        seats = {
+            "seeds": [end.seed for end in ends],
+            "seconds": seconds,
+            "begun": begun,
+            "diverged": [number for number, end in enumerate(ends) if end.status == "diverged"],
+            # Of several recipes, each goes on alone.
+            **(self._seats() if self._recipes == 1 else {"lanes": [], "size": None, "waves": 1, "taken": 0}),
+        }
+        snapshot.put("lanes", tensors, seats)
+        put_courses(snapshot, [_whole(ends[number]) for number in begun])
         snapshot.meta["step"] = max(end.steps for end in ends)
         snapshot.meta["engine"] = "lanes"
         return snapshot
 
+    def _seats(self) -> dict[str, Any]:
+        """Which fits are in lanes, and in how many: numbers of a continuation depend on it by rounding."""
+        return {
+            "lanes": list(self._at.values()) or self._seated,
+            "size": self._cohort.lanes,
+            "waves": self._waves,
+            "taken": self._cohort.steps_taken,
+        }
 
-def _whole(end: _Ended) -> Course:
+
+def _whole(end: Ended) -> Course:
     """The course without the row of a step that diverged: a continuation takes that step anew."""
     course, steps = end.course, end.steps
     rates = {label: own[:steps] for label, own in course.rates.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +34,10 @@ class LaneState:
     """Steps left out since the last update: float64, shape [K, 1]."""
     alive: Tensor
     """Whether the lane goes on: bool, shape [K, 1]."""
+
+    def of_forms(self, forms: Sequence[int]) -> LaneState:
+        """With the slots of these forms of optimizers only, in their order."""
+        return replace(self, slots=[self.slots[form] for form in forms])
 
 
 @dataclass
