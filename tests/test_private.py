@@ -95,6 +95,29 @@ def test_pyro_keeps_decaying_baselines_where_we_look_for_them():
     pyro.clear_param_store()
 
 
+@pytest.mark.parametrize(
+    ("overload", "arguments", "options"),
+    [
+        (torch.ops.aten.add.Tensor, (torch.tensor([1.0, 2.0]), torch.tensor(3.0)), {"alpha": 2}),
+        (torch.ops.aten.sum.dim_IntList, (torch.ones(2, 3), [1], True), {}),
+        (torch.ops.aten._to_copy.default, (torch.ones(2),), {"dtype": torch.float64}),
+        (torch.ops.aten.var_mean.correction, (torch.arange(4.0), [0]), {"correction": 1}),
+    ],
+    ids=str,
+)
+def test_what_an_operator_calls_is_the_operator(overload, arguments, options):
+    """The overload that it is of, and no other; without the overload's own Python frame."""
+    operation = private.operation_of(overload)
+    torch.testing.assert_close(operation(*arguments, **options), overload(*arguments, **options), rtol=0, atol=0)
+    assert operation is not overload
+    assert not hasattr(operation, "__code__")
+
+
+def test_an_operator_calls_one_overload_only():
+    with pytest.raises(RuntimeError, match="sum"):
+        private.operation_of(torch.ops.aten.sum.default)(torch.ones(2, 3), [1])
+
+
 def test_whether_distributions_are_validated_is_what_was_set():
     before = private.validates_distributions()
     try:
