@@ -1,0 +1,1 @@
+"""What ``lanes.py`` measures: sweepvi, Pyro and NumPyro on the same problems, each in a process of its own."""

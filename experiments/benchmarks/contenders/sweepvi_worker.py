@@ -1,0 +1,117 @@
+"""sweepvi as a worker: cohorts as the engine runs them, and whole jobs through ``sweepvi.fit_many``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+import sweepvi
+from sweepvi.api import recipe_from
+from sweepvi.engine.environment import environment
+from sweepvi.engine.lanes.captured import captured
+from sweepvi.engine.lanes.cohort import Cohort
+from sweepvi.engine.lanes.entrant import Entrant, Start
+from sweepvi.engine.lanes.iterates import Iterates
+from sweepvi.engine.lanes.memory import lane_bytes
+from sweepvi.engine.trial_run import start as started
+from sweepvi.programs import reachable_modules
+from sweepvi.settings import LaneSettings
+
+from .problems import problem
+from .service import serve
+
+ENDLESS = 10**9
+STEADY = {"traced": "never", "compiled": "always"}
+COLD = {"traced": "never", "compiled": "auto"}
+"""The engine's ``compile`` by tier."""
+
+
+class Steady:
+    """Lanes that go on from request to request."""
+
+    def __init__(self) -> None:
+        self._around = ExitStack()
+
+    def start(self, name: str, dtype: str, lanes: int, device: str, tier: str, **_: Any) -> dict[str, Any]:
+        """Set up, the first chunk of steps among it; replies with ``formula``, the bytes that lanes need by the engine.
+
+        Args:
+            name: of the problem.
+            dtype: ``float32`` or ``float64``.
+            lanes: fits, which differ by their seeds.
+            device: as the engine's setting.
+            tier: ``compiled`` or ``traced``.
+
+        """
+        self._around.close()
+        engine = {"name": "lanes", "steps": ENDLESS, "dtype": dtype, "device": device, "compile": STEADY[tier]}
+        recipe = recipe_from(**problem(name).sweepvi, **COMMON, engine=engine)
+        assert isinstance(recipe.settings, LaneSettings)
+        isolation = self._around.enter_context(environment(recipe.settings, reachable_modules(recipe.reach())))
+        begun = started(recipe, isolation)
+        program = captured(begun)
+        first = Entrant.of(recipe, Start.of(begun), begun.optimization, program)
+        entrants = [replace(first, seed=seed) for seed in range(lanes)]
+        self._cohort = Cohort(program, entrants, lanes, recipe.settings, total=ENDLESS)
+        self._iterates = Iterates(lanes, len(program.start))
+        self.advance(1)
+        stepping = self._cohort.stepping
+        if tier == "compiled" and stepping.compiled_from is None:
+            raise RuntimeError(stepping.note)
+        return {"formula": lanes * lane_bytes(program, slots=2)}
+
+    def advance(self, steps: int) -> dict[str, Any]:
+        """Take at least that many steps, whole chunks; all that a fit does at each is done."""
+        before = self._cohort.steps_taken
+        while self._cohort.steps_taken < before + steps:
+            self._cohort.advance(ENDLESS)
+            self._iterates.add(self._cohort)
+        if self._cohort.device.type == "cuda":
+            torch.cuda.synchronize()
+        losses = self._cohort.record.chunks[-1].losses[-1]
+        return {"steps": self._cohort.steps_taken - before, "loss": float(losses.mean())}
+
+
+def trials(name: str, dtype: str, number: int, length: int, draws: int, tier: str) -> dict[str, Any]:
+    """The whole job: fits that differ in their learning rate, log-spaced from 0.001 to 1, each scored.
+
+    Args:
+        name: of the problem.
+        dtype: ``float32`` or ``float64``.
+        number: of fits.
+        length: steps of each.
+        draws: for the score of each.
+        tier: ``compiled`` or ``traced``; the compiled one begins traced, and waits for no compiler.
+
+    """
+    rates = np.logspace(-3, 0, number).tolist()
+    results = sweepvi.fit_many(
+        **problem(name).sweepvi,
+        settings=[{"optimizer": {"name": "clipped_adam", "lr": rate}} for rate in rates],
+        steps=length,
+        dtype=dtype,
+        engine="lanes",
+        compile=COLD[tier],
+        restarts=1,
+        score_draws=draws,
+    )
+    finished = [result for result in results if result.status == "finished"]
+    return {"finished": len(finished), "best": max(result.elbo or float("-inf") for result in finished)}
+
+
+COMMON = {
+    "estimator": "trace",
+    "optimizer": {"name": "clipped_adam", "lr": 0.01},
+    "scheduler": "constant",
+    "partition": "single",
+}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    steady = Steady()
+    serve({"start": steady.start, "advance": steady.advance, "trials": trials})
