@@ -11,15 +11,16 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from contenders import tables
-from contenders.cold import Job, cold
+from contenders.cold import Job, Jobs, cold
 from contenders.problems import PROBLEMS
-from contenders.steady import Plan, agreement, steady
+from contenders.steady import Blocks, Plan, agreement, steady
 from contenders.worker import HERE, NUMPYRO_PYTHON
 
 PARTS = ("agreement", "steady", "cold")
@@ -32,6 +33,11 @@ NO_NUMPYRO = f"""NumPyro has an environment of its own, which is missing. Make i
 or leave it out: --contenders pyro,traced"""
 README = HERE / "README.md"
 
+Kept: TypeAlias = dict[str, dict[str, Any]]
+"""What was measured of a part: ``case|dtype|…`` → contender → its figures."""
+Measured: TypeAlias = Iterator[tuple[str, dict[str, Blocks] | dict[str, Jobs]]]
+"""The same, as it is measured."""
+
 
 def main() -> None:
     """Measure, keep what was measured, and print it as tables."""
@@ -42,7 +48,8 @@ def main() -> None:
         name = part if options.device == "cpu" else f"{part} on {options.device}"
         kept = results.setdefault(name, {})
         for key, found in MEASURES[part](options, kept):
-            kept[key] = {**kept.get(key, {}), **{contender: asdict(each) for contender, each in found.items()}}
+            # All of it anew: a ratio is of blocks that were run in turn.
+            kept[key] = {contender: asdict(each) for contender, each in found.items()}
             told = ", ".join(f"{contender} {spoken(each)}" for contender, each in kept[key].items())
             print(f"{name} {key.replace('|', ' ')}: {told}", flush=True)
             save(results, options.results)
@@ -52,30 +59,38 @@ def main() -> None:
             tables.put(README, f"lanes: {name}", text)
 
 
-def measured_agreement(options: argparse.Namespace, kept: dict[str, Any]) -> Any:
+def measured_agreement(options: argparse.Namespace, kept: Kept) -> Measured:
     """Losses after the same steps, case by case."""
     for case, dtype in options.cases:
         key = f"{case}|{dtype}"
-        if not (options.missing and key in kept):
+        if is_due(options, options.contenders, kept.get(key)):
             yield key, agreement(case, dtype, 16, 50 if options.quick else 2000, plan_of(options))
 
 
-def measured_steady(options: argparse.Namespace, kept: dict[str, Any]) -> Any:
+def measured_steady(options: argparse.Namespace, kept: Kept) -> Measured:
     """Blocks of steps, by case and number of lanes."""
     for case, dtype in options.cases:
-        lanes = [each for each in options.lanes if not (options.missing and f"{case}|{dtype}|{each}" in kept)]
+        lanes = [
+            each for each in options.lanes if is_due(options, options.contenders, kept.get(f"{case}|{dtype}|{each}"))
+        ]
         for number, found in steady(case, dtype, lanes, plan_of(options)) if lanes else ():
             yield f"{case}|{dtype}|{number}", found
 
 
-def measured_cold(options: argparse.Namespace, kept: dict[str, Any]) -> Any:
+def measured_cold(options: argparse.Namespace, kept: Kept) -> Measured:
     """Whole jobs, of the cases of which something is wanted."""
     job = Job(trials=16, steps=50, draws=10) if options.quick else Job()
+    # How NumPyro would go about it is a matter of taste.
     contenders = [name for name in options.contenders if name != "numpyro"]
     for case, dtype in options.cases:
         key = f"{case}|{dtype}"
-        if case in tables.WHOLE_JOB and not (options.missing and key in kept):
+        if case in tables.WHOLE_JOB and is_due(options, contenders, kept.get(key)):
             yield key, cold(case, dtype, contenders, job, min(2, options.rounds))
+
+
+def is_due(options: argparse.Namespace, contenders: list[str], found: dict[str, Any] | None) -> bool:
+    """Whether contenders are to be measured, of which this is kept."""
+    return not options.missing or not {*contenders} <= {*(found or {})}
 
 
 MEASURES = {"agreement": measured_agreement, "steady": measured_steady, "cold": measured_cold}
