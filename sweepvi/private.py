@@ -9,8 +9,9 @@ import copy
 import math
 import sys
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -248,3 +249,62 @@ def validates_distributions() -> bool:
 def operation_of(overload: Any) -> Any:
     """What an operator of ``torch.ops`` calls: without the Python frame in between, a fifth of a small call."""
     return overload._op
+
+
+def scan(function: Any, state: list[Tensor], given: list[Tensor], constants: Sequence[Tensor]) -> Sequence[Tensor]:
+    """A loop over the first dimension of ``given``, as one operation of a graph that is being traced.
+
+    Args:
+        function: of state, one row of each of ``given``, and constants, each tensor an argument; returns the state
+            after it, and what is to be stacked.
+        state: tensors before the loop.
+        given: tensors of shape [T, …].
+        constants: tensors that are the same in every step.
+
+    The public ``scan`` traces the function with Dynamo, for which a graph that is traced already is a new program.
+
+    """
+    from torch._higher_order_ops.scan import scan_op
+
+    return scan_op(function, state, given, tuple(constants))
+
+
+def compile_to_package(
+    graph: torch.fx.GraphModule,
+    example: Sequence[Tensor],
+    path: Path,
+    options: Mapping[str, Any],
+    rewritten: Callable[[str], str],
+) -> None:
+    """Write machine code of a graph, for tensors like these, to a file.
+
+    Args:
+        graph: free of side effects.
+        example: its arguments; no two share memory.
+        path: ends in ``.pt2``.
+        options: of the compiler.
+        rewritten: changes the C++ that calls the kernels, where it is for the processor alone. The compiler has no
+            public place for it. It stays in effect: this is for a process that does nothing else.
+
+    """
+    from torch._inductor import aoti_compile_and_package, codecache
+
+    compiler: Any = codecache.AotCodeCompiler
+    original = compiler.__dict__["compile"].__func__
+
+    def compile_changed(cls: Any, lowered: Any, source: str, *arguments: Any, **keywords: Any) -> Any:
+        changed = rewritten(source) if keywords.get("device_type") == "cpu" else source
+        return original(cls, lowered, changed, *arguments, **keywords)
+
+    compiler.compile = classmethod(compile_changed)
+    program = torch.export.export(graph, tuple(example))
+    aoti_compile_and_package(program, package_path=str(path), inductor_configs=dict(options))
+
+
+def load_package(path: Path) -> Any:
+    """A program of :func:`compile_to_package`: takes a list of tensors, which it empties, and returns another.
+
+    The public loader imports the compiler, which takes seconds, and checks trees of arguments at every call.
+    """
+    loader: Any = torch._C._aoti  # pyright: ignore[reportAttributeAccessIssue]
+    return loader.AOTIModelPackageLoader(str(path), "model", True, 1, -1).boxed_run

@@ -256,6 +256,8 @@ RESUMABLE = (
     "checkpoint_every",
     "score_draws",
     "score_minibatches",
+    "compile",
+    "compiled_from",
     "threads",
     "memory",
 )

@@ -101,6 +101,12 @@ class FitResult:
     """What can be run; None if the result was loaded without its model."""
 
     @property
+    def compiled_from(self) -> int | None:
+        """The step from which machine code was used; None if it was not."""
+        step = self.config["engine"].get("compiled_from")
+        return None if step is None or step >= self.steps else step
+
+    @property
     def elbo_per_datum(self) -> float | None:
         """``elbo`` divided by ``data_size``, in nats; None if either is unknown."""
         return None if self.elbo is None or not self.data_size else self.elbo / self.data_size
@@ -206,6 +212,7 @@ class FitResult:
         """What ``result.json`` holds."""
         return {
             **{key: getattr(self, key) for key in _SUMMARY},
+            "compiled_from": self.compiled_from,
             "elbo_per_datum": self.elbo_per_datum,
             "steps_per_second": self.steps / self.seconds if self.seconds > 0 else None,
             "config_hash": config_hash(self.config),
@@ -269,7 +276,7 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         seconds=outcome.seconds,
         seed=outcome.seed,
         engine=outcome.engine,
-        config=dict(recipe.config),
+        config=_as_run(recipe.config, outcome.compiled_from),
         restarts=[_restart(each) for each in outcome.restarts],
         r_hat={name: float(values.max()) for name, values in outcome.spread.items() if values.numel()},
         skipped=outcome.skipped,
@@ -277,6 +284,12 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         provenance={"versions": versions(), "git_commit": git_commit()},
         runnable=Runnable(outcome.problem, outcome.fitted, outcome.snapshot, settings, fingerprint(recipe)),
     )
+
+
+def _as_run(config: Mapping[str, Any], compiled_from: int | None) -> dict[str, Any]:
+    """The configuration that repeats a fit: machine code is used when it is ready, and that is part of the numbers."""
+    known = {} if compiled_from is None else {"compiled_from": compiled_from}
+    return {**config, "engine": {**config["engine"], **known}}
 
 
 def _restart(each: Restart) -> dict[str, Any]:

@@ -43,6 +43,13 @@ class LaneSettings(Settings):
         Key("draws of a step: independent; the same in all; mirrored in every second; quasi-random over steps"),
     ] = "fresh"
     data_seed: Annotated[int, Key("fixes the order of minibatches", ge=0, lt=2**32)] = 0
+    compile: Annotated[
+        Literal["auto", "never", "always"],
+        Key("steps as machine code: in long fits, once the background has made it; never; or from the first step"),
+    ] = "auto"
+    compiled_from: Annotated[
+        int | None, Key("step from which machine code is used, as a saved run has it; null: as compile says", ge=0)
+    ] = None
     threads: Annotated[int | None, Key("threads of torch; null leaves their number", ge=1)] = None
     memory: Annotated[float | None, Key("GiB that lanes may take together; null: half of what is free", gt=0)] = None
 

@@ -148,12 +148,15 @@ class TestCohorts:
 
     def test_a_refilled_lane_is_a_fresh_fit_and_its_neighbour_notices_nothing(self, entrants):
         found, (one, other, third), settings = entrants
-        cohort = Cohort(found, [one, other], 2, settings)
+        cohort = Cohort(found, [one, other], 2, settings, 300)
         self.run(cohort, 20)
         cohort.put(0, third)
         while any(cohort.running):
             cohort.advance(40)
-        undisturbed, fresh = Cohort(found, [one, other], 2, settings), Cohort(found, [one, third], 2, settings)
+        undisturbed, fresh = (
+            Cohort(found, [one, other], 2, settings, 300),
+            Cohort(found, [one, third], 2, settings, 300),
+        )
         self.run(undisturbed, 20)
         self.run(undisturbed, 40)
         self.run(fresh, 40)
@@ -169,7 +172,7 @@ class TestCohorts:
             engine = EagerEngine(made, isolation)
             foreign = Entrant.of(made, Start.of(engine), engine.optimization, found)
         with pytest.raises(KeyError, match="of this form"):
-            Cohort(found, [one], 1, settings).put(0, foreign)
+            Cohort(found, [one], 1, settings, 300).put(0, foreign)
 
 
 def diverging(scale):

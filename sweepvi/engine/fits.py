@@ -20,12 +20,14 @@ class Fits(ABC):
     Attributes:
         settings: how they are watched and saved: those of the first.
         seconds: time spent on steps so far; the loop keeps it.
+        interrupt: whether the user wants to stop; the loop sets it.
         at_boundary: whether the state is that between two steps: false if an interrupt has cut an update in half.
 
     """
 
     settings: Settings
     seconds: float = 0.0
+    interrupt: Interrupt = Interrupt()
     at_boundary: bool = True
 
     @property

@@ -64,6 +64,7 @@ def fit_many(
     found: dict[int, Outcome] = {}
     with interruptible() as interrupt, closing(fits_of(recipes, snapshot)) as all_fits:
         for places, fits in all_fits:
+            fits.interrupt = interrupt
             if snapshot is not None:
                 fits.restore(snapshot)
             ready()

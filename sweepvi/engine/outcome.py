@@ -56,6 +56,8 @@ class Outcome:
     seed: int
     """Of the fit that this is of: with restarts, that of the best."""
     engine: str = "eager"
+    compiled_from: int | None = None
+    """The step from which machine code was used, or would have been next; None if steps were not to be compiled."""
     data_size: int | None = None
     """Entries of observed sites, with those outside of minibatches; None unless the fit finished."""
     score_note: str = ""

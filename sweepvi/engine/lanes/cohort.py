@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,13 +11,12 @@ from torch.utils import _pytree as pytree
 
 from sweepvi.engine.lanes.captured import Captured
 from sweepvi.engine.lanes.entrant import Entrant
-from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.engine.lanes.memory import CHUNK
 from sweepvi.engine.lanes.minibatches import filled
-from sweepvi.engine.lanes.noise_modes import noise_of_steps
 from sweepvi.engine.lanes.record import Chunk, Course, Record
 from sweepvi.engine.lanes.schedules import Schedules, schedules_of
-from sweepvi.engine.lanes.step import LaneNumbers, LaneState, Seen, Step, StepInput
+from sweepvi.engine.lanes.step import LaneNumbers, LaneState, Seen, Step
+from sweepvi.engine.lanes.stepping import ChunkInput, Stepping
 from sweepvi.engine.lanes.update import Update, form
 from sweepvi.settings import LaneSettings
 
@@ -34,12 +33,15 @@ class Cohort:
         captured: the program's loss.
         entrants: the fits, one a lane; lanes beyond them stay empty.
         lanes: how many lanes there are.
-        settings: of noise and minibatches.
+        settings: of noise, minibatches and compiling.
+        total: steps after which its last lane will have ended, whatever lanes take part.
 
     """
 
-    def __init__(self, captured: Captured, entrants: Sequence[Entrant], lanes: int, settings: LaneSettings) -> None:
-        self.captured, self.lanes, self.settings = captured, lanes, settings
+    def __init__(
+        self, captured: Captured, entrants: Sequence[Entrant], lanes: int, settings: LaneSettings, total: int
+    ) -> None:
+        self.captured, self.lanes, self.settings, self.total = captured, lanes, settings, total
         self.device = captured.start.device
         padded = [*entrants, *[entrants[0]] * (lanes - len(entrants))]
         self.entrants: list[Entrant | None] = [*entrants, *[None] * (lanes - len(entrants))]
@@ -61,7 +63,7 @@ class Cohort:
         self.record = Record(lanes)
         self.steps_taken = 0
         """Steps that the cohort has taken since it was made, whatever lanes took part."""
-        self._graph: StepGraph | None = None
+        self.stepping = Stepping(Step(captured, self.update, self.numbers), settings, total)
 
     def put(self, lane: int, entrant: Entrant) -> None:
         """Let a lane be another fit, from its start; no other lane notices.
@@ -79,13 +81,7 @@ class Cohort:
             self.numbers.estimator[at][lane] = number
         self._put(self._start(entrant.row[None], torch.tensor([lane])), [lane])
         self.record.start(lane)
-        if self._graph is not None:
-            self._graph.hold(self._held())
-
-    @property
-    def graph(self) -> StepGraph | None:
-        """The step as it was traced; None before the first."""
-        return self._graph
+        self.stepping.hold()
 
     @property
     def left(self) -> list[int]:
@@ -115,25 +111,32 @@ class Cohort:
 
     def trace(self) -> None:
         """Trace the step before the first; whatever the program's own code raises is raised here."""
-        given = self._given(self.state.done.squeeze(-1)[None, :], 0)
-        self._graph = self._traced(pytree.tree_map(lambda leaf: leaf[0], given))
+        self.stepping.trace(self.state, self._chunk(self.state.done.squeeze(-1)[None, :], 0), self.steps_taken)
 
-    def advance(self, until: int) -> None:
-        """Take the steps of one chunk; no lane takes a step after ``until``."""
+    def advance(self, until: int, waiting: Callable[[], bool] = lambda: True) -> None:
+        """Take the steps of one chunk; no lane takes a step after ``until``.
+
+        Args:
+            until: number of a step.
+            waiting: whether to wait for a compiler, where the settings say that its result is to be used.
+
+        """
+        if self.stepping.graph is None:
+            self.trace()
         done, last = self.state.done.squeeze(-1), self.numbers.last.squeeze(-1)
         goes_on = self.state.alive.squeeze(-1) & (done < last)
         # A lane that takes no step must not be why lanes are not in step.
         done = torch.where(goes_on, done, done[goes_on][0])
         most = int((torch.clamp(last, max=float(until)) - done)[goes_on].max())
-        length = min(self._chunk_length(), most)
-        counts = done[None, :] + torch.arange(length, dtype=torch.float64, device=self.device)[:, None]
-        given = self._given(counts, until)
-        if self._graph is None:
-            self._graph = self._traced(pytree.tree_map(lambda leaf: leaf[0], given))
-        state, seen = self._run(self._graph, given)
-        self.state = state
+        whole = self._chunk_length()
+        length = self.stepping.length(self.steps_taken, min(whole, most))
+        rows = torch.arange(whole if self.stepping.wants_whole_chunks else length, device=self.device)
+        # No lane takes the steps beyond ``length``, and their numbers are of no account.
+        counts = done[None, :] + rows.clamp(max=length - 1).double()[:, None]
+        chunk = self._chunk(counts, until)
+        self.state, seen = self.stepping(self.state, chunk, length, self.steps_taken, waiting)
         self.steps_taken += length
-        self._note(seen, counts, given.factors)
+        self._note(seen, counts[:length], chunk.first(length).factors)
 
     def ended(self, lanes: Sequence[int]) -> None:
         """Lanes whose fits have been taken out: they stay empty."""
@@ -158,7 +161,7 @@ class Cohort:
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """What each lane's next step would follow: gradients [K, D], and the losses, [K]."""
-        given = self._given(self.state.done.squeeze(-1)[None, :], 0)
+        given = self.stepping.noise(self._chunk(self.state.done.squeeze(-1)[None, :], 0))
         noise = {sort: rows[0] for sort, rows in given.noise.items()}
         gradient, loss, _ = self.captured.gradients(
             self.state.arena, self.state.estimator, self.numbers.estimator, noise, [row[0] for row in given.rows]
@@ -234,9 +237,6 @@ class Cohort:
     def _column(self, values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64, device=self.device)[:, None]
 
-    def _held(self) -> list[Tensor]:
-        return [*self.update.tensors(), *self.numbers.tensors()]
-
     @property
     def _follow_the_loss(self) -> bool:
         return any(schedules.follow_the_loss for groups in self.schedules for schedules in groups)
@@ -247,39 +247,17 @@ class Cohort:
         numbers = max(1, sum(self.captured.draws.noise.taken.values()))
         return max(1, min(CHUNK, NOISE // (numbers * self.lanes)))
 
-    def _given(self, counts: Tensor, until: int) -> StepInput:
-        """What is handed into the steps after ``counts`` steps, shape [T, K]: each tensor has a leading T."""
+    def _chunk(self, counts: Tensor, until: int) -> ChunkInput:
+        """What is handed into the steps after ``counts`` steps, shape [T, K]."""
         in_step = bool((counts == counts[:, :1]).all())
-        steps = (counts[:, 0] if in_step else counts).long()
-        length = len(counts)
-        return StepInput(
-            noise=noise_of_steps(self.captured.draws.noise, self.settings.noise, self.seeds, steps),
-            rows=filled(self.captured.draws.minibatches, self.settings.data_seed, steps),
+        steps = counts.long()
+        return ChunkInput(
+            seeds=self.seeds,
+            steps=steps,
+            rows=filled(self.captured.draws.minibatches, self.settings.data_seed, steps[:, 0] if in_step else steps),
             factors=[[schedules.factors(counts)[..., None] for schedules in groups] for groups in self.schedules],
-            until=torch.full((length, 1, 1), float(until), dtype=torch.float64, device=self.device),
+            until=torch.full((len(counts), 1, 1), float(until), dtype=torch.float64, device=self.device),
         )
-
-    def _traced(self, given: StepInput) -> StepGraph:
-        step = Step(self.captured, self.update, self.numbers)
-        state_leaves, state_spec = pytree.tree_flatten(self.state)
-        given_leaves, given_spec = pytree.tree_flatten(given)
-
-        def flat(*leaves: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-            state = pytree.tree_unflatten(list(leaves[: len(state_leaves)]), state_spec)
-            after, seen = step(state, pytree.tree_unflatten(list(leaves[len(state_leaves) :]), given_spec))
-            return pytree.tree_leaves(after), pytree.tree_leaves(seen)
-
-        return StepGraph.traced(flat, state_leaves, given_leaves, self._held())
-
-    def _run(self, graph: StepGraph, given: StepInput) -> tuple[LaneState, Seen]:
-        leaves, spec = pytree.tree_flatten(self.state)
-        inputs = [leaf.unbind(0) for leaf in pytree.tree_leaves(given)]
-        seen = []
-        for row in zip(*inputs, strict=True):
-            leaves, found = graph(leaves, row)
-            seen.append(found)
-        loss, ran, moved, *sizes = (torch.stack(column) for column in zip(*seen, strict=True))
-        return pytree.tree_unflatten(leaves, spec), Seen(loss, ran, moved, sizes)
 
     def _note(self, seen: Seen, counts: Tensor, factors: list[list[Tensor]]) -> None:
         found = iter(seen.sizes)

@@ -61,7 +61,7 @@ def planned(size: int, left: Sequence[int], sizes: Sequence[int], lane_step: flo
 def moved(cohort: Cohort, lanes: Sequence[int], size: int) -> Cohort:
     """A cohort of ``size`` lanes, the first of which go on from where ``lanes`` stand; the rest stay empty."""
     entrants = [entrant for lane in lanes if (entrant := cohort.entrants[lane]) is not None]
-    found = Cohort(cohort.captured, entrants, size, cohort.settings)
+    found = Cohort(cohort.captured, entrants, size, cohort.settings, cohort.total)
     # Optimizers that no lane has any more are gone.
     forms = [cohort.update.forms.index(form) for form in found.update.forms]
     index = torch.tensor(list(lanes), device=cohort.device)
@@ -77,4 +77,5 @@ def moved(cohort: Cohort, lanes: Sequence[int], size: int) -> Cohort:
     for place, lane in enumerate(lanes):
         found.record.start(place, cohort.course(lane))
     found.steps_taken = cohort.steps_taken
+    cohort.stepping.close()
     return found

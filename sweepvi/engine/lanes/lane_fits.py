@@ -90,9 +90,9 @@ class LaneFits(Fits):
         first, self._waiting = order[:size], order[size:]
         self._at = dict(enumerate(first))
         entrants = [self._lanes[number].entrant for number in first]
-        self._cohort = Cohort(self._captured, entrants, size, _lane_settings(self._engine.recipe))
-        self._iterates = Iterates(size, len(self._captured.start))
         self._waves = -(-len(order) // size)
+        self._cohort = Cohort(self._captured, entrants, size, _lane_settings(self._engine.recipe), self.total)
+        self._iterates = Iterates(size, len(self._captured.start))
 
     @property
     def total(self) -> int:
@@ -119,12 +119,17 @@ class LaneFits(Fits):
         """Trace a step, so that a program that cannot be traced is known before the first."""
         self._cohort.trace()
 
+    def close(self) -> None:
+        """Let go of what runs in the background."""
+        self._cohort.stepping.close()
+
     def advance(self, until: int) -> None:
         """Take a chunk of steps; let those who wait into lanes that are free, or else have no more lanes than pays."""
         if not any(self._cohort.running):
             self._refill()
         self.at_boundary = False
-        self._cohort.advance(until if self._waves == 1 else max(lane.entrant.steps for lane in self._lanes))
+        last = until if self._waves == 1 else max(lane.entrant.steps for lane in self._lanes)
+        self._cohort.advance(last, lambda: not self.interrupt.requested)
         self._iterates.add(self._cohort)
         chunk = self._cohort.record.chunks[-1]
         losses = chunk.losses[-1][chunk.moved[-1]]
@@ -165,10 +170,10 @@ class LaneFits(Fits):
         """Let the lanes that run go on in fewer, where that pays."""
         cohort = self._cohort
         lanes = [lane for lane, going in enumerate(cohort.running) if going]
-        if not lanes or cohort.graph is None:
+        if not lanes or cohort.stepping.graph is None or cohort.stepping.compiled_from is not None:
             return
         left = [steps for steps in cohort.left if steps > 0]
-        size = size_to_go_on(cohort.graph, cohort.lanes, left, LADDER, cohort.device)
+        size = size_to_go_on(cohort.stepping.graph, cohort.lanes, left, LADDER, cohort.device)
         if size == cohort.lanes:
             return
         self._take_out([lane for lane in self._at if lane not in lanes])
@@ -227,6 +232,7 @@ class LaneFits(Fits):
                 self._refill()
         self._waves = meta["waves"] if same else max(1, -(-len(running) // size))
         self._cohort.steps_taken = meta["taken"] if same else max(self._cohort.done)
+        self._cohort.stepping.go_on(meta["compiled_from"])
 
     def outcomes(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> list[Outcome]:
         """See :meth:`Fits.outcomes`."""
@@ -308,6 +314,8 @@ class LaneFits(Fits):
             snapshot=self._snapshot(ends, self.seconds * share, all_of_it.index(chosen)),
             seed=chosen.entrant.seed,
             engine="lanes",
+            compiled_from=self._cohort.stepping.compiled_from,
+            notes=[note for note in (self._cohort.stepping.note,) if note],
             restarts=[
                 Restart(lane.entrant.seed, end.status, end.message, end.log_weights)
                 for lane, end in zip(all_of_it, ends, strict=True)
@@ -342,7 +350,7 @@ class LaneFits(Fits):
             "begun": begun,
             "diverged": [number for number, end in enumerate(ends) if end.status == "diverged"],
             # Of several recipes, each goes on alone.
-            **(self._seats() if self._recipes == 1 else {"lanes": [], "size": None, "waves": 1, "taken": 0}),
+            **(self._seats() if self._recipes == 1 else _NO_SEATS),
         }
         snapshot.put("lanes", tensors, seats)
         put_courses(snapshot, [_whole(ends[number]) for number in begun])
@@ -357,7 +365,11 @@ class LaneFits(Fits):
             "size": self._cohort.lanes,
             "waves": self._waves,
             "taken": self._cohort.steps_taken,
+            "compiled_from": self._cohort.stepping.switched_at,
         }
+
+
+_NO_SEATS = {"lanes": [], "size": None, "waves": 1, "taken": 0, "compiled_from": None}
 
 
 def _whole(end: Ended) -> Course:
@@ -390,7 +402,10 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
         ]
         fits = LaneFits(recipes, engine, found, entrants)
         capturing(fits.trace)
-        yield fits
+        try:
+            yield fits
+        finally:
+            fits.close()
 
 
 @contextmanager

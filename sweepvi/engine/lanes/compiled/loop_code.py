@@ -80,11 +80,15 @@ class _Loop:
         body = _VIEW.sub(lambda found: self._view(found, changing), body)
         body = _CARRIED.sub(self._carry, body)
         body = _FREED.sub(lambda found: "" if found[1] in self.given or found[1] in self.root else found[0], body)
-        body = _ITEM.sub(lambda found: self._item(found), body)
-        first = f"{self.indent}bool first_iteration = true;\n"
-        declared = "".join(f"{self.indent}RAIIAtenTensorHandle {name};\n" for name in self.kept)
-        last = f"{self.indent}    first_iteration = false;\n"
-        return f"{self.indent}{{\n{declared}{first}{self.indent}while (1) {{\n{body}{last}{self.indent}}}\n{self.indent}}}\n"
+        body = _ITEM.sub(_item, body)
+        lines = [
+            "{",
+            *(f"RAIIAtenTensorHandle {name};" for name in self.kept),
+            "bool first_iteration = true;",
+            f"while (1) {{\n{body}{self.indent}    first_iteration = false;\n{self.indent}}}",
+            "}",
+        ]
+        return "".join(f"{self.indent}{line}\n" for line in lines)
 
     def _demand_known(self, body: str, carried: dict[str, str]) -> None:
         moved = re.findall(r"std::move\((\w+)\)", body)
@@ -143,6 +147,7 @@ class _Loop:
         # The first iteration's are the caller's own: the next must not write into them.
         return f"{indent}if (first_iteration) {outside} = std::move({name}); else std::swap({outside}, {name});\n"
 
-    def _item(self, found: re.Match[str]) -> str:
-        kind = _ITEM_TYPES[found[1]]
-        return f"{found[3]} = *static_cast<const {kind}*>({found[2]}.data_ptr());"
+
+def _item(found: re.Match[str]) -> str:
+    kind = _ITEM_TYPES[found[1]]
+    return f"{found[3]} = *static_cast<const {kind}*>({found[2]}.data_ptr());"

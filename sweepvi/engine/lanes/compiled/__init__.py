@@ -1,0 +1,1 @@
+"""Chunks of steps as machine code."""

@@ -1,0 +1,217 @@
+"""The steps of a cohort, chunk by chunk: by the traced graph, and by machine code from where that is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from sweepvi.engine.lanes.compiled.program import ChunkProgram, Layout, portable
+from sweepvi.engine.lanes.compiled.tiers import Chunk, MiscompiledError, Tiers, demand_equal
+from sweepvi.engine.lanes.graph import StepGraph
+from sweepvi.engine.lanes.noise_modes import TRACEABLE, noise_of_steps
+from sweepvi.engine.lanes.step import LaneState, Seen, Step, StepInput
+from sweepvi.settings import LaneSettings
+
+TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-7}
+"""How far results of machine code may be from those of the graph after a chunk; a wrong gradient is farther."""
+
+
+@dataclass
+class ChunkInput:
+    """What is handed into a chunk of T steps of K lanes."""
+
+    seeds: Tensor
+    """int64, shape [K]."""
+    steps: Tensor
+    """Steps that each lane has taken before each of these: int64, shape [T, K]."""
+    rows: list[Tensor]
+    """Minibatches: shape [T, taken] where lanes share them, else [T, K, taken]."""
+    factors: list[list[Tensor]]
+    """The schedules', by form and group: float64, shape [T, K, 1]."""
+    until: Tensor
+    """No lane takes a step after this one: float64, shape [T, 1, 1]."""
+
+    def first(self, length: int) -> ChunkInput:
+        """The first steps of it."""
+        rows, factors, until = pytree.tree_map(lambda leaf: leaf[:length], (self.rows, self.factors, self.until))
+        return ChunkInput(self.seeds, self.steps[:length], rows, factors, until)
+
+
+pytree.register_dataclass(ChunkInput)
+
+
+class Stepping:
+    """Takes steps.
+
+    Args:
+        step: all lanes' step.
+        settings: of noise and compiling.
+        total: steps that will be taken, all in all.
+
+    """
+
+    def __init__(self, step: Step, settings: LaneSettings, total: int) -> None:
+        self._step, self._settings, self._total = step, settings, total
+        self.graph: StepGraph | None = None
+        """The step as it was traced; None before :meth:`trace`."""
+        self._tiers: Tiers | None = None
+        self._code: Chunk | None = None
+
+    @property
+    def compiled_from(self) -> int | None:
+        """The step from which machine code is used; if there might yet be some, one that has not been taken."""
+        if self._tiers is None:
+            return None
+        return self._total if self._tiers.undecided else self._tiers.compiled_from
+
+    @property
+    def switched_at(self) -> int | None:
+        """The step from which machine code is used; None if it is not, so far."""
+        return self._tiers.compiled_from if self._tiers is not None else self._settings.compiled_from
+
+    def go_on(self, compiled_from: int | None) -> None:
+        """Before tracing: use machine code from the step from which an earlier part of the same fits has."""
+        if compiled_from is not None:
+            self._settings = replace(self._settings, compiled_from=compiled_from)
+
+    @property
+    def note(self) -> str:
+        """Why there is no machine code, though it was to be used."""
+        return self._tiers.note if self._tiers is not None else ""
+
+    @property
+    def wants_whole_chunks(self) -> bool:
+        """Whether a chunk must be of full length, though fewer steps of it are taken."""
+        return self._code is not None or (self._tiers is not None and self._tiers.undecided)
+
+    def length(self, taken: int, length: int) -> int:
+        """How many of ``length`` steps, after ``taken``, can be in one chunk."""
+        return self._tiers.length(taken, length) if self._tiers is not None else length
+
+    def held(self) -> list[Tensor]:
+        """What differs between lanes, and stays."""
+        return [*self._step.update.tensors(), *self._step.numbers.tensors()]
+
+    def hold(self) -> None:
+        """Take note that lanes have other numbers."""
+        if self.graph is not None:
+            self.graph.hold(self.held())
+
+    def noise(self, chunk: ChunkInput) -> StepInput:
+        """What is handed into each step, stacked."""
+        in_step = bool((chunk.steps == chunk.steps[:, :1]).all())
+        return self._filled(chunk, chunk.steps[:, 0] if in_step else chunk.steps)
+
+    def trace(self, state: LaneState, chunk: ChunkInput, taken: int) -> None:
+        """Trace a step, after ``taken`` steps; whatever the program's own code raises is raised here."""
+        given = pytree.tree_map(lambda leaf: leaf[0], self.noise(chunk.first(1)))
+        state_leaves, state_spec = pytree.tree_flatten(state)
+        given_leaves, given_spec = pytree.tree_flatten(given)
+
+        def flat(*leaves: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+            before = pytree.tree_unflatten(list(leaves[: len(state_leaves)]), state_spec)
+            after, seen = self._step(before, pytree.tree_unflatten(list(leaves[len(state_leaves) :]), given_spec))
+            return pytree.tree_leaves(after), pytree.tree_leaves(seen)
+
+        self.graph = StepGraph.traced(flat, state_leaves, given_leaves, self.held())
+        self._tiers = Tiers(self._settings, self.graph, self._total - taken)
+
+    def __call__(
+        self,
+        state: LaneState,
+        chunk: ChunkInput,
+        length: int,
+        taken: int,
+        waiting: Callable[[], bool],
+    ) -> tuple[LaneState, Seen]:
+        """The state after a chunk's first ``length`` steps, and what was seen in them.
+
+        Args:
+            state: before it.
+            chunk: all of the chunk.
+            length: how many steps of it can change anything.
+            taken: steps that the cohort has taken.
+            waiting: see :meth:`Tiers.chunk`.
+
+        """
+        if self._code is not None:
+            return self._compiled(self._code, state, chunk, length)
+        assert self._tiers is not None
+        code = self._tiers.chunk(taken, waiting, lambda: self._program(state, chunk))
+        found = self._traced(state, chunk.first(length))
+        if code is None:
+            return found
+        try:
+            other = self._compiled(code, state, chunk, length)
+            self._demand_equal(other, found)
+        except (MiscompiledError, RuntimeError) as error:
+            self._tiers.refuse(f"steps are not compiled: {error}")
+            return found
+        self._code = code
+        self._tiers.use(taken)
+        return other
+
+    def close(self) -> None:
+        """Let go of a compiler."""
+        if self._tiers is not None:
+            self._tiers.close()
+
+    def _filled(self, chunk: ChunkInput, steps: Tensor) -> StepInput:
+        noise = noise_of_steps(self._step.captured.draws.noise, self._settings.noise, chunk.seeds, steps)
+        return StepInput(noise, chunk.rows, chunk.factors, chunk.until)
+
+    def _traced(self, state: LaneState, chunk: ChunkInput) -> tuple[LaneState, Seen]:
+        assert self.graph is not None
+        leaves, spec = pytree.tree_flatten(state)
+        inputs = [leaf.unbind(0) for leaf in pytree.tree_leaves(self.noise(chunk))]
+        seen = []
+        for row in zip(*inputs, strict=True):
+            leaves, found = self.graph(leaves, row)
+            seen.append(found)
+        return pytree.tree_unflatten(leaves, spec), _seen([torch.stack(column) for column in zip(*seen, strict=True)])
+
+    def _compiled(self, code: Chunk, state: LaneState, chunk: ChunkInput, length: int) -> tuple[LaneState, Seen]:
+        assert self.graph is not None
+        leaves, spec = pytree.tree_flatten(state)
+        after, seen = code(leaves, self._handed_in(chunk), self.graph.constants)
+        return pytree.tree_unflatten(after, spec), _seen([column[:length] for column in seen])
+
+    def _handed_in(self, chunk: ChunkInput) -> list[Tensor]:
+        """The tensors that machine code is handed: with the noise if it cannot make that itself."""
+        return pytree.tree_leaves(chunk if self._settings.noise in TRACEABLE else self.noise(chunk))
+
+    def _program(self, state: LaneState, chunk: ChunkInput) -> ChunkProgram:
+        assert self.graph is not None
+        spec = pytree.tree_flatten(chunk)[1]
+
+        def prepare(*leaves: Tensor) -> list[Tensor]:
+            if self._settings.noise not in TRACEABLE:
+                return list(leaves)
+            given = pytree.tree_unflatten(list(leaves), spec)
+            return pytree.tree_leaves(self._filled(given, given.steps))
+
+        states, given = pytree.tree_leaves(state), self._handed_in(chunk)
+        return ChunkProgram(
+            step=portable(self.graph.module),
+            prepare=portable(make_fx(prepare)(*given)),
+            states=len(states),
+            given=len(given),
+            layouts=tuple(map(Layout.of, (*states, *given, *self.graph.constants))),
+            threads=torch.get_num_threads(),
+        )
+
+    def _demand_equal(self, found: tuple[LaneState, Seen], expected: tuple[LaneState, Seen]) -> None:
+        lanes = expected[0].alive.squeeze(-1)
+        tolerance = TOLERANCE[self._step.captured.start.dtype]
+        for ours, theirs, lane_dim in ((found[0], expected[0], 0), (found[1], expected[1], 1)):
+            demand_equal(pytree.tree_leaves(ours), pytree.tree_leaves(theirs), lanes, lane_dim, tolerance)
+
+
+def _seen(columns: list[Tensor]) -> Seen:
+    loss, ran, moved, *sizes = columns
+    return Seen(loss, ran, moved, sizes)
