@@ -33,7 +33,7 @@ class Point:
     size: int
     lanes: int
     seconds: float
-    """Of a step of all lanes: median of the rounds."""
+    """Of the processor, a step of all lanes: median of the rounds."""
     memory: int
     """Largest resident memory of the process, in bytes."""
     formula: int
@@ -46,11 +46,11 @@ def measured(tier: str, size: int, lanes: int, seconds: float, rounds: int) -> P
         request = {"name": f"normal_means:{size}", "dtype": "float32", "lanes": lanes, "device": "cpu", "tier": tier}
         formula = worker.ask("start", **request)["formula"]
         reply = worker.ask("advance", steps=1)
-        while reply["seconds"] < seconds / 4:
+        while reply["cpu"] < seconds / 4:
             reply = worker.ask("advance", steps=4 * reply["steps"])
-        steps = max(1, round(reply["steps"] * seconds / reply["seconds"]))
+        steps = max(1, round(reply["steps"] * seconds / reply["cpu"]))
         replies = [worker.ask("advance", steps=steps) for _ in range(rounds)]
-    spent = statistics.median(reply["seconds"] / reply["steps"] for reply in replies)
+    spent = statistics.median(reply["cpu"] / reply["steps"] for reply in replies)
     return Point(tier, size, lanes, spent, replies[-1]["rss"], formula)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,7 @@ class Steady:
             tier: ``compiled`` or ``traced``.
 
         """
-        self._around.close()
+        self.close()
         engine = {"name": "lanes", "steps": ENDLESS, "dtype": dtype, "device": device, "compile": STEADY[tier]}
         recipe = recipe_from(**problem(name).sweepvi, **COMMON, engine=engine)
         assert isinstance(recipe.settings, LaneSettings)
@@ -63,6 +63,10 @@ class Steady:
         if tier == "compiled" and stepping.compiled_from is None:
             raise RuntimeError(stepping.note)
         return {"formula": lanes * lane_bytes(program, slots=2)}
+
+    def close(self) -> None:
+        """Leave the fits' environment."""
+        self._around.close()
 
     def advance(self, steps: int) -> dict[str, Any]:
         """Take at least that many steps, whole chunks; all that a fit does at each is done."""
@@ -113,5 +117,5 @@ COMMON = {
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    steady = Steady()
-    serve({"start": steady.start, "advance": steady.advance, "trials": trials})
+    with closing(Steady()) as steady:
+        serve({"start": steady.start, "advance": steady.advance, "trials": trials})

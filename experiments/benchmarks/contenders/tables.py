@@ -19,6 +19,8 @@ LANES_OF_PYRO = {
     ("regression", "float32"): 100,
     ("regression", "float64"): 70,
 }
+HOW = {"traced": "compile=never", "compiled": "compile=auto"}
+"""How sweepvi runs a whole job."""
 WHOLE_JOB = {"eight_schools": 150, "radon": 80}
 
 
@@ -62,7 +64,7 @@ def cold(entries: Entries) -> str:
             if name != "pyro":
                 compared = _compared(pyro, own["wall"], WHOLE_JOB.get(case))
                 best = DASH if own["best"] is None else f"{own['best']:,.1f}"
-                rows.append([case, dtype, name, _median(pyro), _median(own["wall"]), *compared, best])
+                rows.append([case, dtype, HOW[name], _median(pyro), _median(own["wall"]), *compared, best])
     return markdown(header, rows, words=3)
 
 
