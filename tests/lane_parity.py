@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 
 from sweepvi.api import recipe_from
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.environment import environment
 from sweepvi.engine.interrupt import Interrupt
-from sweepvi.engine.lanes.captured import captured
-from sweepvi.engine.lanes.entrant import Start
+from sweepvi.engine.lanes import captured as capturing
+from sweepvi.engine.lanes.captured import NotCapturedError, captured
+from sweepvi.engine.lanes.cohort import Cohort
+from sweepvi.engine.lanes.entrant import Entrant, Start
 from sweepvi.engine.lanes.lane_fits import lane_fits
 from sweepvi.engine.lanes.minibatches import GivenMinibatches, filled
 from sweepvi.engine.lanes.noise_modes import noise_of_steps
 from sweepvi.engine.lanes.randomness import Given
+from sweepvi.engine.trial_run import start
 from sweepvi.private import transformable
 from sweepvi.programs import reachable_modules
 
@@ -62,3 +68,41 @@ def agree(outcome, losses, params, tolerance):
     state = outcome.snapshot.get("param")[0]
     for name, value in params.items():
         torch.testing.assert_close(state[name], value, rtol=tolerance, atol=tolerance)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What becomes of a fit under lanes."""
+
+    outcome: str
+    """``"captured"``, or why not."""
+    worst: float
+    """The largest relative error of two lanes' losses and gradients beside Pyro's own, in the units of each."""
+
+
+def capture(made, monkeypatch, traced=False):
+    """Capture a fit, beside Pyro's ``loss_and_grads`` on the same noise; ``ConfigError`` if it is no fit at all."""
+    errors = [0.0]
+
+    def note(what, ours, theirs):
+        theirs = theirs.to(ours)
+        size = float(theirs.abs().max()) if theirs.numel() else 0.0
+        assert (size == 0) or math.isfinite(size), what
+        errors.append(float((ours - theirs).abs().max()) / (size or 1.0) if theirs.numel() else 0.0)
+
+    with environment(made.settings, reachable_modules(made.reach())) as isolation, monkeypatch.context() as patched:
+        engine = start(made, isolation)
+        patched.setattr(capturing, "demand_close", note)
+        try:
+            found = captured(engine)
+            if traced:
+                entrant = Entrant.of(made, Start.of(engine), engine.optimization, found)
+                capturing.capturing(Cohort(found, [entrant], 1, made.settings, 1).trace)
+        except NotCapturedError as error:
+            return Capture(str(error), max(errors))
+        return Capture("captured", max(errors))
+
+
+def agree_with(outcome, other, tolerance):
+    """Two lanes' losses and parameters."""
+    agree(outcome, other.losses, other.snapshot.get("param")[0], tolerance)

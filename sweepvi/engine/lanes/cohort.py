@@ -16,7 +16,7 @@ from sweepvi.engine.lanes.minibatches import filled
 from sweepvi.engine.lanes.record import Chunk, Course, Record
 from sweepvi.engine.lanes.schedules import Schedules, schedules_of
 from sweepvi.engine.lanes.step import LaneNumbers, LaneState, Seen, Step
-from sweepvi.engine.lanes.stepping import ChunkInput, Stepping
+from sweepvi.engine.lanes.stepping import ChunkInput, Stepping, Stop
 from sweepvi.engine.lanes.update import Update, form
 from sweepvi.settings import LaneSettings
 
@@ -63,6 +63,8 @@ class Cohort:
         self.record = Record(lanes)
         self.steps_taken = 0
         """Steps that the cohort has taken since it was made, whatever lanes took part."""
+        self.stops: list[Stop] = []
+        """Where lanes stood in the last :meth:`advance`."""
         self.stepping = Stepping(Step(captured, self.update, self.numbers), settings, total)
 
     def put(self, lane: int, entrant: Entrant) -> None:
@@ -129,14 +131,15 @@ class Cohort:
         done = torch.where(goes_on, done, done[goes_on][0])
         most = int((torch.clamp(last, max=float(until)) - done)[goes_on].max())
         whole = self._chunk_length()
-        length = self.stepping.length(self.steps_taken, min(whole, most))
-        rows = torch.arange(whole if self.stepping.wants_whole_chunks else length, device=self.device)
+        length = self.stepping.length(self.steps_taken, most, whole)
+        rounded = -(-length // whole) * whole if self.stepping.wants_whole_chunks else length
+        rows = torch.arange(rounded, device=self.device)
         # No lane takes the steps beyond ``length``, and their numbers are of no account.
         counts = done[None, :] + rows.clamp(max=length - 1).double()[:, None]
         chunk = self._chunk(counts, until)
-        self.state, seen = self.stepping(self.state, chunk, length, self.steps_taken, waiting)
+        self.state, seen, self.stops = self.stepping(self.state, chunk, length, self.steps_taken, waiting)
         self.steps_taken += length
-        self._note(seen, counts[:length], chunk.first(length).factors)
+        self._note(seen, counts[:length], chunk.part(0, length).factors)
 
     def ended(self, lanes: Sequence[int]) -> None:
         """Lanes whose fits have been taken out: they stay empty."""

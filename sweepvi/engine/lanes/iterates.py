@@ -30,11 +30,12 @@ class Iterates:
         self._squares = torch.zeros(lanes, size, dtype=torch.float64)
 
     def add(self, cohort: Cohort) -> None:
-        """Look at lanes that are past half of their steps."""
-        done, last = cohort.state.done.cpu(), cohort.numbers.last.cpu()
-        chunk = cohort.record.chunks[-1]
-        looks = (2 * done > last) & chunk.moved.any(0)[:, None]
-        values = cohort.state.arena.detach().cpu().double()
+        """Look at lanes that are past half of their steps, where they stood since the last time."""
+        last, moved = cohort.numbers.last.cpu(), cohort.record.chunks[-1].moved
+        for stop, steps in zip(cohort.stops, moved.split([stop.steps for stop in cohort.stops]), strict=True):
+            self._look(stop.arena.detach().cpu().double(), (2 * stop.done.cpu() > last) & steps.any(0)[:, None])
+
+    def _look(self, values: Tensor, looks: Tensor) -> None:
         count = self._count + looks
         difference = torch.where(looks, values - self._mean, 0.0)
         self._mean += difference / count.clamp(min=1.0)

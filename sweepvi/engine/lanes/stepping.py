@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from sweepvi.engine.lanes.compiled.program import ChunkProgram, Layout, portable
-from sweepvi.engine.lanes.compiled.tiers import Chunk, MiscompiledError, Tiers, demand_equal
+from sweepvi.engine.lanes.compiled.tiers import Chunk, MiscompiledError, Tiers, demand_equal, estimated_seconds
 from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.engine.lanes.noise_modes import TRACEABLE, noise_of_steps
 from sweepvi.engine.lanes.step import LaneState, Seen, Step, StepInput
@@ -21,9 +22,13 @@ TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-7}
 """How far results of machine code may be from those of the graph after a chunk; a wrong gradient is farther."""
 
 
+AT_ONCE, SMALL = 8, 2e-3
+"""Chunks of machine code that are run without a look in between, where a traced step takes so many seconds at most."""
+
+
 @dataclass
 class ChunkInput:
-    """What is handed into a chunk of T steps of K lanes."""
+    """What is handed into T steps of K lanes."""
 
     seeds: Tensor
     """int64, shape [K]."""
@@ -36,13 +41,31 @@ class ChunkInput:
     until: Tensor
     """No lane takes a step after this one: float64, shape [T, 1, 1]."""
 
-    def first(self, length: int) -> ChunkInput:
-        """The first steps of it."""
-        rows, factors, until = pytree.tree_map(lambda leaf: leaf[:length], (self.rows, self.factors, self.until))
-        return ChunkInput(self.seeds, self.steps[:length], rows, factors, until)
+    def part(self, start: int, end: int) -> ChunkInput:
+        """Some of the steps."""
+        if (start, end) == (0, len(self.steps)):
+            return self
+        parts = pytree.tree_map(lambda leaf: leaf[start:end], (self.steps, self.rows, self.factors, self.until))
+        return ChunkInput(self.seeds, *parts)
 
 
 pytree.register_dataclass(ChunkInput)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where lanes stood after some of the steps that were taken at once."""
+
+    arena: Tensor
+    """Parameters, shape [K, D]."""
+    done: Tensor
+    """Steps taken: float64, shape [K, 1]."""
+    steps: int
+    """Since the stop before."""
+
+
+Stepped: TypeAlias = tuple[LaneState, Seen, list[Stop]]
+"""The state after some steps, what was seen in them, and where lanes stood in between and at the end."""
 
 
 class Stepping:
@@ -61,6 +84,7 @@ class Stepping:
         """The step as it was traced; None before :meth:`trace`."""
         self._tiers: Tiers | None = None
         self._code: Chunk | None = None
+        self._small = False
 
     @property
     def compiled_from(self) -> int | None:
@@ -89,9 +113,10 @@ class Stepping:
         """Whether a chunk must be of full length, though fewer steps of it are taken."""
         return self._code is not None or (self._tiers is not None and self._tiers.undecided)
 
-    def length(self, taken: int, length: int) -> int:
-        """How many of ``length`` steps, after ``taken``, can be in one chunk."""
-        return self._tiers.length(taken, length) if self._tiers is not None else length
+    def length(self, taken: int, length: int, whole: int) -> int:
+        """How many of ``length`` steps, after ``taken``, can be taken at once; ``whole`` steps are a chunk."""
+        chunks = AT_ONCE if self._code is not None and self._small else 1
+        return min(chunks * whole, self._tiers.length(taken, length) if self._tiers is not None else length)
 
     def held(self) -> list[Tensor]:
         """What differs between lanes, and stays."""
@@ -109,7 +134,7 @@ class Stepping:
 
     def trace(self, state: LaneState, chunk: ChunkInput, taken: int) -> None:
         """Trace a step, after ``taken`` steps; whatever the program's own code raises is raised here."""
-        given = pytree.tree_map(lambda leaf: leaf[0], self.noise(chunk.first(1)))
+        given = pytree.tree_map(lambda leaf: leaf[0], self.noise(chunk.part(0, 1)))
         state_leaves, state_spec = pytree.tree_flatten(state)
         given_leaves, given_spec = pytree.tree_flatten(given)
 
@@ -128,12 +153,12 @@ class Stepping:
         length: int,
         taken: int,
         waiting: Callable[[], bool],
-    ) -> tuple[LaneState, Seen]:
-        """The state after a chunk's first ``length`` steps, and what was seen in them.
+    ) -> Stepped:
+        """Take the first ``length`` steps of what is handed in.
 
         Args:
-            state: before it.
-            chunk: all of the chunk.
+            state: before them.
+            chunk: of whole chunks, see :attr:`wants_whole_chunks`.
             length: how many steps of it can change anything.
             taken: steps that the cohort has taken.
             waiting: see :meth:`Tiers.chunk`.
@@ -142,8 +167,9 @@ class Stepping:
         if self._code is not None:
             return self._compiled(self._code, state, chunk, length)
         assert self._tiers is not None
+        assert self.graph is not None
         code = self._tiers.chunk(taken, waiting, lambda: self._program(state, chunk))
-        found = self._traced(state, chunk.first(length))
+        found = self._traced(state, chunk.part(0, length))
         if code is None:
             return found
         try:
@@ -152,7 +178,7 @@ class Stepping:
         except (MiscompiledError, RuntimeError) as error:
             self._tiers.refuse(f"steps are not compiled: {error}")
             return found
-        self._code = code
+        self._code, self._small = code, estimated_seconds(self.graph) < SMALL
         self._tiers.use(taken)
         return other
 
@@ -165,7 +191,7 @@ class Stepping:
         noise = noise_of_steps(self._step.captured.draws.noise, self._settings.noise, chunk.seeds, steps)
         return StepInput(noise, chunk.rows, chunk.factors, chunk.until)
 
-    def _traced(self, state: LaneState, chunk: ChunkInput) -> tuple[LaneState, Seen]:
+    def _traced(self, state: LaneState, chunk: ChunkInput) -> Stepped:
         assert self.graph is not None
         leaves, spec = pytree.tree_flatten(state)
         inputs = [leaf.unbind(0) for leaf in pytree.tree_leaves(self.noise(chunk))]
@@ -173,17 +199,32 @@ class Stepping:
         for row in zip(*inputs, strict=True):
             leaves, found = self.graph(leaves, row)
             seen.append(found)
-        return pytree.tree_unflatten(leaves, spec), _seen([torch.stack(column) for column in zip(*seen, strict=True)])
+        after = pytree.tree_unflatten(leaves, spec)
+        columns = [torch.stack(column) for column in zip(*seen, strict=True)]
+        return after, _seen(columns), [Stop(after.arena, after.done, len(seen))]
 
-    def _compiled(self, code: Chunk, state: LaneState, chunk: ChunkInput, length: int) -> tuple[LaneState, Seen]:
+    def _compiled(self, code: Chunk, state: LaneState, chunk: ChunkInput, length: int) -> Stepped:
         assert self.graph is not None
         leaves, spec = pytree.tree_flatten(state)
-        after, seen = code(leaves, self._handed_in(chunk), self.graph.constants)
-        return pytree.tree_unflatten(after, spec), _seen([column[:length] for column in seen])
+        places = pytree.tree_unflatten(range(len(leaves)), spec)
+        columns, stops = [], []
+        seeds, stacked = self._handed_in(chunk)
+        for start in range(0, length, code.length):
+            part = [leaf[start : start + code.length] for leaf in stacked]
+            leaves, seen = code(leaves, [*seeds, *part], self.graph.constants)
+            columns.append(seen)
+            stops.append(Stop(leaves[places.arena], leaves[places.done], min(code.length, length - start)))
+        joined = [torch.cat(column)[:length] for column in zip(*columns, strict=True)]
+        return pytree.tree_unflatten(leaves, spec), _seen(joined), stops
 
-    def _handed_in(self, chunk: ChunkInput) -> list[Tensor]:
-        """The tensors that machine code is handed: with the noise if it cannot make that itself."""
-        return pytree.tree_leaves(chunk if self._settings.noise in TRACEABLE else self.noise(chunk))
+    def _handed_in(self, chunk: ChunkInput) -> tuple[list[Tensor], list[Tensor]]:
+        """The tensors that machine code is handed: those that are the same in all steps, and those that are stacked.
+
+        The noise is among them if machine code cannot make that itself.
+        """
+        if self._settings.noise not in TRACEABLE:
+            return [], pytree.tree_leaves(self.noise(chunk))
+        return [chunk.seeds], pytree.tree_leaves((chunk.steps, chunk.rows, chunk.factors, chunk.until))
 
     def _program(self, state: LaneState, chunk: ChunkInput) -> ChunkProgram:
         assert self.graph is not None
@@ -195,17 +236,19 @@ class Stepping:
             given = pytree.tree_unflatten(list(leaves), spec)
             return pytree.tree_leaves(self._filled(given, given.steps))
 
-        states, given = pytree.tree_leaves(state), self._handed_in(chunk)
+        seeds, stacked = self._handed_in(chunk)
+        states, given = pytree.tree_leaves(state), [*seeds, *stacked]
         return ChunkProgram(
             step=portable(self.graph.module),
             prepare=portable(make_fx(prepare)(*given)),
             states=len(states),
             given=len(given),
             layouts=tuple(map(Layout.of, (*states, *given, *self.graph.constants))),
+            length=len(chunk.steps),
             threads=torch.get_num_threads(),
         )
 
-    def _demand_equal(self, found: tuple[LaneState, Seen], expected: tuple[LaneState, Seen]) -> None:
+    def _demand_equal(self, found: Stepped, expected: Stepped) -> None:
         lanes = expected[0].alive.squeeze(-1)
         tolerance = TOLERANCE[self._step.captured.start.dtype]
         for ours, theirs, lane_dim in ((found[0], expected[0], 0), (found[1], expected[1], 1)):

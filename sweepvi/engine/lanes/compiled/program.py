@@ -54,6 +54,8 @@ class ChunkProgram:
     """How many are handed into the chunk."""
     layouts: tuple[Layout, ...]
     """Of the program's arguments: state, what is handed into the chunk, constants."""
+    length: int
+    """Steps of the chunk."""
     threads: int
 
     def key(self) -> str:
@@ -65,7 +67,7 @@ class ChunkProgram:
             *sorted({_device(layout.device) for layout in self.layouts}),
             self.step,
             self.prepare,
-            repr((self.states, self.given, self.layouts, self.threads)),
+            repr((self.states, self.given, self.layouts, self.length, self.threads)),
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

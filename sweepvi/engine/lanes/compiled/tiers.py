@@ -47,6 +47,8 @@ class Chunk:
 
     def __init__(self, package: Path, program: ChunkProgram) -> None:
         self._run, self._states = load_package(package), program.states
+        self.length = program.length
+        """How many steps."""
 
     def __call__(
         self, state: Sequence[Tensor], given: Sequence[Tensor], constants: Sequence[Tensor]
