@@ -6,6 +6,7 @@ A new release that changes one of these breaks ``tests/test_private.py``, which 
 from __future__ import annotations
 
 import copy
+import linecache
 import math
 import sys
 import weakref
@@ -25,6 +26,7 @@ from pyro.ops.rings import MarginalRing
 from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
+from torch.fx import graph_module
 
 # One call for many small tensors: the public way is a Python call each. torch.optim is built on these.
 foreach_copy_: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
@@ -101,6 +103,12 @@ def is_subsample(site: Any) -> bool:
 def is_minibatch(site: Any) -> bool:
     """Whether a trace's site is a plate's choice of fewer entries than there are."""
     return is_subsample(site) and len(site["value"]) < site["fn"].size
+
+
+def as_parameter(tensor: Tensor) -> Tensor:
+    """The tensor, which is an ``nn.Parameter`` from now on by ``isinstance``; making one would cut it off its graph."""
+    tensor._is_param = True  # pyright: ignore[reportAttributeAccessIssue]
+    return tensor
 
 
 class _Dirichlet:
@@ -244,6 +252,22 @@ def set_fill_uninitialized_memory(fill: bool) -> bool:
 def validates_distributions() -> bool:
     """Whether torch's distributions check their arguments by default; the public way can only be written."""
     return torch.distributions.Distribution._validate_args
+
+
+@contextmanager
+def sources_forgotten() -> Iterator[None]:
+    """Inside, modules are made of graphs; afterwards, their sources are forgotten, which torch keeps for good.
+
+    Also of those that another thread has made meanwhile: tracebacks through them show no lines.
+    """
+    kept: dict[str, str] = graph_module._loader.eval_cache
+    before = set(kept)
+    try:
+        yield
+    finally:
+        for name in [name for name in list(kept) if name not in before]:
+            kept.pop(name, None)
+            linecache.cache.pop(name, None)
 
 
 def operation_of(overload: Any) -> Any:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import linecache
+from pathlib import Path
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -13,6 +17,8 @@ from pyro.nn import PyroModule, PyroParam
 from pyro.ops.special import safe_log
 from torch.distributions import constraints
 from torch.func import grad, vmap
+from torch.fx import symbolic_trace
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from sweepvi import private
 from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
@@ -118,6 +124,26 @@ def test_an_operator_calls_one_overload_only():
         private.operation_of(torch.ops.aten.sum.default)(torch.ones(2, 3), [1])
 
 
+def test_sources_of_modules_made_of_graphs_are_forgotten():
+    def known():
+        return [name for name in linecache.cache if "eval_with_key" in name]
+
+    def made():
+        found = symbolic_trace(lambda x: x.cos() + 1)
+        assert found(torch.zeros(())) == 2
+        return found
+
+    outside, before = made(), known()
+    with private.sources_forgotten():
+        inside = made()
+        assert len(known()) > len(before)
+        # What an error inside says is complete.
+        assert "cos" in "".join(linecache.getlines(inside.forward.__code__.co_filename))
+    assert known() == before
+    assert "cos" in "".join(linecache.getlines(outside.forward.__code__.co_filename))
+    assert inside(torch.zeros(())) == 2  # and runs
+
+
 def test_whether_distributions_are_validated_is_what_was_set():
     before = private.validates_distributions()
     try:
@@ -142,6 +168,16 @@ def test_plates_are_whole_inside_and_nothing_stays_changed():
     with pytest.raises(KeyError):
         fails()
     assert rows() == 2
+
+
+def test_a_tensor_becomes_a_parameter_and_keeps_its_graph():
+    leaf = torch.ones(2, requires_grad=True)
+    found = private.as_parameter(leaf * 2)
+    assert isinstance(found, torch.nn.Parameter)
+    assert found.grad_fn is not None
+    module = torch.nn.Linear(2, 2)
+    module._parameters["bias"] = found
+    assert module(torch.zeros(1, 2)).sum().requires_grad
 
 
 X = torch.tensor([-2.1, -1.7, 0.3, 1.9, 2.4], dtype=torch.float64)
@@ -254,3 +290,30 @@ class TestTransformable:
                 vmap(grad(loss))(torch.zeros(2, 3, dtype=torch.float64))
             with private.transformable():
                 vmap(grad(loss))(torch.zeros(2, 3, dtype=torch.float64))
+
+
+def test_a_loop_can_be_one_operation_of_a_traced_graph():
+    def summed(state, rows, factor):
+        return list(private.scan(lambda total, row, by: [total + row * by, total * 1.0], [state], [rows], [factor]))
+
+    example = torch.zeros(2), torch.ones(3, 2), torch.full((), 2.0)
+    graph = make_fx(summed, tracing_mode="fake")(*example)
+    assert [node for node in graph.graph.nodes if "scan" in str(node.target)]
+    total, before = summed(*example)
+    assert total.tolist() == [6.0, 6.0]
+    assert before[:, 0].tolist() == [0.0, 2.0, 4.0]
+
+
+def test_the_compiler_is_handed_its_own_text_and_told_the_device():
+    from torch._inductor import codecache
+
+    parameters = list(inspect.signature(codecache.AotCodeCompiler.compile).parameters)
+    assert parameters[:3] == ["graph", "wrapper_code", "kernel_code"]
+    assert "device_type" in parameters
+
+
+def test_packages_have_a_loader_without_the_compiler():
+    loader = torch._C._aoti.AOTIModelPackageLoader
+    assert hasattr(loader, "boxed_run")
+    with pytest.raises(RuntimeError):
+        private.load_package(Path("/no/such/package.pt2"))

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
 from sweepvi.estimators.frozen import fixing_by
-from sweepvi.private import constraints_table, tensor_tables, transformable, unconstrained_params
+from sweepvi.private import as_parameter, constraints_table, tensor_tables, transformable, unconstrained_params
 from sweepvi.problem import Problem
 
 
@@ -116,7 +116,8 @@ class Evaluation:
                 pyro.get_param_store()._param_to_name[value] = name
         for table, key, name in self._places:
             if name in values:
-                table[key] = values[name]
+                # A PyroModule tells Pyro of its parameters by their type, and Pyro asks for gradients only then.
+                table[key] = as_parameter(values[name])
 
     @contextmanager
     def _fixed(self, params: Mapping[str, Tensor]) -> Iterator[None]:

@@ -31,6 +31,7 @@ from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.outcome import Outcome, Restart
 from sweepvi.engine.trial_run import start
 from sweepvi.errors import CheckpointError
+from sweepvi.private import sources_forgotten
 from sweepvi.programs import reachable_modules
 from sweepvi.recipe import Recipe, reseeded
 from sweepvi.settings import LaneSettings
@@ -390,7 +391,8 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
     """
     first = recipes[0]
     modules = reachable_modules(first.reach())
-    with _threads(_lane_settings(first).threads), environment(first.settings, modules) as isolation:
+    threads = _threads(_lane_settings(first).threads)
+    with threads, environment(first.settings, modules) as isolation, sources_forgotten():
         engine = start(first, isolation)
         found = captured(engine)
         seeded = [_restarts(recipe, len(found.start)) for recipe in recipes]

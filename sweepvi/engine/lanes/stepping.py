@@ -85,6 +85,7 @@ class Stepping:
         self._tiers: Tiers | None = None
         self._code: Chunk | None = None
         self._small = False
+        self._since: int | None = None
 
     @property
     def compiled_from(self) -> int | None:
@@ -101,7 +102,7 @@ class Stepping:
     def go_on(self, compiled_from: int | None) -> None:
         """Before tracing: use machine code from the step from which an earlier part of the same fits has."""
         if compiled_from is not None:
-            self._settings = replace(self._settings, compiled_from=compiled_from)
+            self._settings, self._since = replace(self._settings, compiled_from=compiled_from), compiled_from
 
     @property
     def note(self) -> str:
@@ -179,7 +180,7 @@ class Stepping:
             self._tiers.refuse(f"steps are not compiled: {error}")
             return found
         self._code, self._small = code, estimated_seconds(self.graph) < SMALL
-        self._tiers.use(taken)
+        self._tiers.use(taken if self._since is None else self._since)
         return other
 
     def close(self) -> None:

@@ -154,7 +154,7 @@ def demand_equal(
 
     """
     for one, other in zip(ours, theirs, strict=True):
-        one, other = (each.movedim(lane_dim, 0)[lanes].flatten(1) for each in (one, other))
+        one, other = (each.movedim(lane_dim, 0)[lanes].reshape(int(lanes.sum()), -1) for each in (one, other))
         if not one.dtype.is_floating_point:
             if not torch.equal(one, other):
                 raise MiscompiledError("machine code takes other steps")
