@@ -38,11 +38,15 @@ def recipe(model="eight_schools", args=(), **changes):
     return recipe_from(model, args, **{**parts, **changes}, engine=engine)
 
 
-def eagerly(made, steps):
-    """Losses, and parameters at the end, of the eager engine that is fed the noise of lanes."""
+def eagerly(made, steps, nudge=0.0):
+    """Losses, and parameters at the end, of the eager engine that is fed the noise of lanes.
+
+    With ``nudge``, parameters start that much, relatively, beside where they would.
+    """
     with environment(made.settings, reachable_modules(made.reach())) as isolation:
         engine = EagerEngine(made, isolation)
         draws = captured(engine).draws
+        engine.move_to({name: param * (1 + nudge) for name, param in engine.optimization.live.items()})
         seeds, losses = torch.tensor([made.settings.seed]), []
         for step in range(steps):
             at = torch.tensor([step])
@@ -82,13 +86,14 @@ class Capture:
 
 def capture(made, monkeypatch, traced=False):
     """Capture a fit, beside Pyro's ``loss_and_grads`` on the same noise; ``ConfigError`` if it is no fit at all."""
-    errors = [0.0]
+    errors, demand_close = [0.0], capturing.demand_close
 
     def note(what, ours, theirs):
         theirs = theirs.to(ours)
         size = float(theirs.abs().max()) if theirs.numel() else 0.0
         assert (size == 0) or math.isfinite(size), what
         errors.append(float((ours - theirs).abs().max()) / (size or 1.0) if theirs.numel() else 0.0)
+        demand_close(what, ours, theirs)
 
     with environment(made.settings, reachable_modules(made.reach())) as isolation, monkeypatch.context() as patched:
         engine = start(made, isolation)
