@@ -29,7 +29,8 @@ _MADE = re.compile(
 )
 _REUSED = re.compile(r"^( *)auto (\w+) = std::move\((\w+)\);  // reuse\n", re.MULTILINE)
 _VIEW = re.compile(
-    r"^( *)auto (\w+) = wrap_with_raii_handle_if_needed\(reinterpret_tensor_wrapper\((\w+), (.*)\)\);(?:  // alias)?\n",
+    r"^( *)auto (\w+) = wrap_with_raii_handle_if_needed\(reinterpret_tensor_wrapper\((\w+), (.*)\)\);"
+    r"(?:  // alias| \3\.reset\(\);  // reuse)?\n",
     re.MULTILINE,
 )
 _CARRIED = re.compile(r"^( *)(\w+)\.reset\(\);\n *\2 = std::move\((\w+)\);\n", re.MULTILINE)
