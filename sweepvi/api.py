@@ -47,7 +47,7 @@ def fit(
     optimizer: Component | OptimizerFactory = "clipped_adam",
     scheduler: Component = "constant",
     partition: Component = "single",
-    engine: str | Mapping[str, Any] = "eager",
+    engine: str | Mapping[str, Any] = "auto",
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool | Observer = False,
@@ -65,7 +65,7 @@ def fit(
         optimizer: also a function that makes a ``torch.optim.Optimizer`` of parameter groups.
         scheduler: learning-rate schedule.
         partition: which parameters are optimized together.
-        engine: what runs the fit: ``"lanes"``, ``"eager"``, or ``"auto"``, which takes lanes where they can run it.
+        engine: what runs the fit: ``"lanes"``, ``"eager"``, or ``"auto"``: lanes where they can run it and are worth it.
         folder: where to save the run, checkpoints included; None saves nothing.
         resume: continue from the checkpoint in ``folder``, if there is one.
         progress: show a progress bar, or tell an observer.
@@ -159,7 +159,7 @@ _DEFAULTS: dict[str, Any] = {
     "optimizer": "clipped_adam",
     "scheduler": "constant",
     "partition": "single",
-    "engine": "eager",
+    "engine": "auto",
 }
 """What :func:`fit` takes where nothing is said."""
 

@@ -50,7 +50,9 @@ class LaneSettings(Settings):
     compiled_from: Annotated[
         int | None, Key("step from which machine code is used, as a saved run has it; null: as compile says", ge=0)
     ] = None
-    threads: Annotated[int | None, Key("threads of torch; null leaves their number", ge=1)] = None
+    threads: Annotated[
+        int | None, Key("threads of torch; null: one, or as many as there are for steps of millions of numbers", ge=1)
+    ] = None
     memory: Annotated[float | None, Key("GiB that lanes may take together; null: half of what is free", gt=0)] = None
 
 

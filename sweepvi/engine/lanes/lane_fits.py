@@ -42,6 +42,12 @@ RESTARTS = 4
 SMALL = 4096
 """Parameters up to which several fits cost hardly more than one."""
 
+WORTH_THREADS = 1 << 22
+"""Numbers that a step must compute for more than one of torch's threads to be used, unless the settings say how many.
+
+Less work is slower on several: they wait for each other at every operation, and for the processor if others use it.
+"""
+
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Numbers of lanes that programs are traced and compiled for."""
 
@@ -119,6 +125,12 @@ class LaneFits(Fits):
     def trace(self) -> None:
         """Trace a step, so that a program that cannot be traced is known before the first."""
         self._cohort.trace()
+
+    @property
+    def numbers(self) -> int:
+        """How many a step computes, all lanes together; 0 before it is traced."""
+        graph = self._cohort.stepping.graph
+        return graph.numbers if graph is not None else 0
 
     def close(self) -> None:
         """Let go of what runs in the background."""
@@ -404,6 +416,8 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
         ]
         fits = LaneFits(recipes, engine, found, entrants)
         capturing(fits.trace)
+        if _lane_settings(first).threads is None and fits.numbers >= WORTH_THREADS:
+            torch.set_num_threads(threads)
         try:
             yield fits
         finally:
@@ -411,11 +425,12 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def _threads(count: int | None) -> Iterator[int]:
+    """Inside, torch has so many threads, or one if nothing is said; gives how many it had."""
     before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
+    torch.set_num_threads(count or 1)
     try:
-        yield
+        yield before
     finally:
         torch.set_num_threads(before)
 
