@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -244,7 +244,6 @@ class Program:
     args: tuple[Any, ...] = (Y,)
     outcome: str = "captured"
     """Or what the refusal says: a regular expression."""
-    changes: dict[str, Any] = field(default_factory=dict)
 
 
 def several(name, count=2, **keys):
@@ -279,12 +278,12 @@ PROGRAMS = {
     "mixture_particles": Program(mixture, AutoNormal, several("trace_enum")),
     "mixture_vectorized": Program(many_mixtures, AutoNormal, several("trace_enum", 3, vectorize_particles=True)),
     "mixture_minibatches": Program(mixture, "auto_normal", "trace_enum", (Y, 3)),
-    "chain": Program(chain, AutoNormal, "trace_enum"),
+    "chain": Program(chain, AutoNormal, "trace_enum", (Y[:4],)),
     "chain_as_distribution": Program(chain_as_distribution, AutoNormal),
     "enumerated_in_guide": Program(switches, switches_guide, "trace_enum"),
     "enumerated_one_by_one": Program(one_switch, one_switch_guide, {"name": "trace_enum", "enumerate": "sequential"}),
     "discrete_parallel": Program(switches, AutoDiscreteParallel, "trace_enum"),
-    "tmc_sums": Program(chain, AutoNormal, "trace_tmc"),
+    "tmc_sums": Program(chain, AutoNormal, "trace_tmc", (Y[:4],)),
     "tmc_draws": Program(many_mixtures, AutoNormal, {"name": "trace_tmc", "num_samples": 3}),
     "laplace": Program(line, AutoLaplaceApproximation),
     "gaussian": Program(line, AutoGaussian, outcome=r"gaussian.py:\d+: vmap: scatter_add_.*"),

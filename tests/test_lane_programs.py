@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from lane_parity import agree, as_lanes, capture, eagerly, recipe
@@ -15,8 +16,7 @@ STEPS = 12
 
 def made(program, dtype):
     engine = {"steps": STEPS, "seed": 3, "dtype": dtype}
-    changes = {"guide": program.guide, "estimator": program.estimator, **program.changes}
-    return recipe(program.model, program.args, engine=engine, **changes)
+    return recipe(program.model, program.args, guide=program.guide, estimator=program.estimator, engine=engine)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -27,7 +27,28 @@ def test_gradients_are_pyros_or_the_reason_is_as_written(name, monkeypatch):
         assert found.worst <= tolerance
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+LONG_TO_TRACE = {
+    "score_function",
+    "vimco",
+    "rloo_looped",
+    "iwae_looped",
+    "mixture_particles",
+    "mixture_minibatches",
+    "enumerated_in_guide",
+    "enumerated_one_by_one",
+    "scale_mask_lkj",
+    "structured",
+    "tmc_sums",
+    "normal_messenger",
+}
+"""Others have their steps, too."""
+
+
+def marked(name):
+    return pytest.param(name, marks=[pytest.mark.long] if name in LONG_TO_TRACE else [])
+
+
+@pytest.mark.parametrize("name", map(marked, PROGRAMS))
 def test_a_lane_is_the_eager_fit(name):
     one = made(PROGRAMS[name], "float64")
     if PROGRAMS[name].outcome == "captured":
@@ -36,3 +57,12 @@ def test_a_lane_is_the_eager_fit(name):
         return
     with pytest.raises(NotCapturedError, match=PROGRAMS[name].outcome):
         as_lanes([one])
+
+
+def test_the_page_says_what_becomes_of_each():
+    page = (Path(__file__).parents[1] / "docs" / "lanes.md").read_text(encoding="utf-8")
+    table = page.partition("| with | as lanes | tested as |")[2].partition("\n\n")[0]
+    written = {}
+    for answer, cell in re.findall(r"\| (yes|no) \| ([^|]*) \|$", table, re.MULTILINE):
+        written |= dict.fromkeys(re.findall(r"`(\w+)`", cell), answer)
+    assert written == {name: "yes" if each.outcome == "captured" else "no" for name, each in PROGRAMS.items()}
