@@ -11,6 +11,7 @@ import torch
 
 import sweepvi
 from sweepvi.engine.lanes import compaction, lane_fits
+from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.compaction import planned
 from sweepvi.engine.lanes.lane_fits import LADDER
 from sweepvi.engine.observer import Observer
@@ -161,6 +162,21 @@ def test_a_resumed_fit_is_the_same_to_the_last_bit(at_no_cost, tmp_path, after):
     assert all(torch.equal(again.params[name], value) for name, value in whole.params.items())
     assert again.restarts == whole.restarts
     assert again.r_hat == whole.r_hat
+
+
+def test_a_resumed_fit_has_as_many_lanes(tmp_path, monkeypatch):
+    """Where dropping the lanes that have diverged does not pay, though fewer would do."""
+    sizes = []
+
+    def noted(captured, entrants, lanes, *more):
+        sizes.append(lanes)
+        return Cohort(captured, entrants, lanes, *more)
+
+    monkeypatch.setattr(lane_fits, "Cohort", noted)
+    with pytest.raises(KeyboardInterrupt):
+        sweepvi.fit(steep, (2.8,), steps=200, folder=tmp_path, progress=Stops(190), **STEEP)
+    sweepvi.fit(steep, (2.8,), steps=200, folder=tmp_path, resume=True, **STEEP)
+    assert set(sizes) == {16}
 
 
 def test_restarts_that_wait_resume(tmp_path, monkeypatch):
