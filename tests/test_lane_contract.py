@@ -140,7 +140,7 @@ def marked(row):
     return pytest.param(row, id="-".join(row), marks=[pytest.mark.long] if LONG_TO_TRACE & {*row} else [])
 
 
-@pytest.mark.parametrize("row", map(marked, lane_rows()))
+@pytest.mark.parametrize("row", [marked(row) for row in lane_rows()])
 def test_a_lane_of_eight_is_the_eager_fit(row):
     recipes = eight(row, 20)
     agree(as_lanes(recipes)[5], *eagerly(recipes[5], 20), SAME["float64"])

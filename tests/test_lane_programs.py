@@ -48,7 +48,7 @@ def marked(name):
     return pytest.param(name, marks=[pytest.mark.long] if name in LONG_TO_TRACE else [])
 
 
-@pytest.mark.parametrize("name", map(marked, PROGRAMS))
+@pytest.mark.parametrize("name", [marked(name) for name in PROGRAMS])
 def test_a_lane_is_the_eager_fit(name):
     one = made(PROGRAMS[name], "float64")
     if PROGRAMS[name].outcome == "captured":
