@@ -220,7 +220,7 @@ def test_parameters_that_overflow_in_the_last_step_are_a_divergence():
 
     settings = [{"seed": seed, "steps": 1} for seed in range(3)]
     optimizer = {"name": "sgd", "lr": 1e200}
-    engine = {**ENGINE, "score_draws": 5, "memory": 5e3 / 2**30}
+    engine = {**ENGINE, "score_draws": 5, "memory": 40e3 / 2**30}
     for result in sweepvi.fit_many(steep, settings=settings, engine=engine, optimizer=optimizer):
         assert result.status == "diverged"
         assert result.message.startswith("after step 1: non-finite parameter AutoNormal.locs.x")
@@ -286,7 +286,7 @@ def test_more_fits_than_there_is_memory_for_wait():
     settings = [{"seed": seed, "steps": 20 + seed} for seed in range(5)]
     common = {"engine": {**ENGINE, "score_draws": 5}}
     together = sweepvi.fit_many("eight_schools", settings=settings, **common)
-    common["engine"]["memory"] = 60e3 / 2**30
+    common["engine"]["memory"] = 80e3 / 2**30
     waiting = sweepvi.fit_many("eight_schools", settings=settings, **common)
     for one, other in zip(together, waiting, strict=True):
         assert one.status == other.status == "finished"

@@ -62,7 +62,7 @@ class Steady:
         stepping = self._cohort.stepping
         if tier == "compiled" and stepping.compiled_from is None:
             raise RuntimeError(stepping.note)
-        return {"formula": lanes * lane_bytes(program, slots=2)}
+        return {"formula": lanes * lane_bytes(program, slots=2, steps=self._cohort.steps_taken)}
 
     def close(self) -> None:
         """Leave the fits' environment."""

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from sweepvi.engine.lanes.captured import Captured
 from sweepvi.engine.lanes.entrant import Entrant
-from sweepvi.engine.lanes.memory import CHUNK
+from sweepvi.engine.lanes.memory import CHUNK, NOISE
 from sweepvi.engine.lanes.minibatches import filled
 from sweepvi.engine.lanes.record import Chunk, Course, Record
 from sweepvi.engine.lanes.schedules import Schedules, schedules_of
@@ -19,9 +19,6 @@ from sweepvi.engine.lanes.step import LaneNumbers, LaneState, Seen, Step
 from sweepvi.engine.lanes.stepping import ChunkInput, Stepping, Stop
 from sweepvi.engine.lanes.update import Update, form
 from sweepvi.settings import LaneSettings
-
-NOISE = 1 << 22
-"""Random numbers of a chunk, at most."""
 
 
 class Cohort:

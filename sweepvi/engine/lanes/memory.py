@@ -1,7 +1,9 @@
 """How much memory lanes need, and how many fit.
 
 A lane takes the gradient's intermediate results at their peak, measured on two lanes; its parameters, their gradient
-and the optimizer's slots, twice while a step replaces them; its noise of a chunk of steps; and what is recorded.
+and the optimizer's slots, twice while a step replaces them; its noise of a chunk of steps; what is recorded of each
+step; and objects of Python's. When it is over, its result takes copies of what was recorded, and more objects: all
+results are there at once, when no step needs memory any more.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 CHUNK = 64
 """Steps of a chunk, unless its noise would be too much."""
+
+NOISE = 1 << 22
+"""Random numbers of a chunk, of all lanes together, at most."""
 
 
 class Peak(TorchDispatchMode):
@@ -73,24 +78,36 @@ SHARE = 0.5
 """Of the free memory, what lanes may take unless the settings say how much."""
 
 
-def lane_bytes(found: Captured, slots: int) -> int:
-    """Memory that a lane takes, in bytes: the formula at the top of this file.
+_OBJECTS, _RECORDED = 12 << 10, 18
+"""Bytes a lane, and a step of it: measured on eight schools, where they are most of it."""
+_RESULT, _KEPT = 32 << 10, 50
+"""The same of a result, with what was recorded."""
+
+
+def lane_bytes(found: Captured, slots: int, steps: int) -> int:
+    """Memory that a lane takes while it runs, in bytes: the formula at the top of this file.
 
     Args:
         found: the program.
         slots: numbers in the optimizer's slots for each parameter.
+        steps: that it takes.
 
     """
     size, each = len(found.start), found.start.element_size()
-    numbers = sum(found.draws.noise.taken.values())
-    return found.lane_bytes + each * (size * 2 * (2 + slots) + numbers * CHUNK) + 8 * 5 * CHUNK
+    # Where noise is much, it is so in few lanes, and chunks are shorter.
+    numbers = min(sum(found.draws.noise.taken.values()) * CHUNK, NOISE // 16)
+    return found.lane_bytes + each * (size * 2 * (2 + slots) + numbers) + _RECORDED * steps + _OBJECTS
 
 
 def most_lanes(found: Captured, settings: LaneSettings, slots: int = 4) -> int:
     """How many lanes fit into memory."""
     device = found.start.device
     limit = settings.memory * 2**30 if settings.memory is not None else SHARE * available(device)
-    return int(limit // lane_bytes(found, slots))
+    return int(limit // _needed(found, settings, slots))
+
+
+def _needed(found: Captured, settings: LaneSettings, slots: int) -> int:
+    return max(lane_bytes(found, slots, settings.steps), _RESULT + _KEPT * settings.steps)
 
 
 def demand_room(found: Captured, settings: LaneSettings, restarts: int) -> None:
@@ -98,7 +115,7 @@ def demand_room(found: Captured, settings: LaneSettings, restarts: int) -> None:
     most = most_lanes(found, settings)
     if restarts <= most:
         return
-    need, have = lane_bytes(found, 4) / 2**30, available(found.start.device) / 2**30
+    need, have = _needed(found, settings, 4) / 2**30, available(found.start.device) / 2**30
     message = (
         f"{restarts} fits at once need {restarts * need:.2g} GiB, and there is room for {most} "
         f"({have:.2g} GiB of memory are free); choose fewer engine.restarts, or set engine.memory"
