@@ -65,7 +65,7 @@ def fit(
         optimizer: also a function that makes a ``torch.optim.Optimizer`` of parameter groups.
         scheduler: learning-rate schedule.
         partition: which parameters are optimized together.
-        engine: what runs the fit: ``"lanes"``, ``"eager"``, or ``"auto"``: lanes where they can run it and are worth it.
+        engine: what runs the fit: ``"lanes"``, ``"eager"``, or ``"auto"``: lanes where they can run it and pay.
         folder: where to save the run, checkpoints included; None saves nothing.
         resume: continue from the checkpoint in ``folder``, if there is one.
         progress: show a progress bar, or tell an observer.

@@ -61,6 +61,14 @@ def test_reused_memory_and_views_follow_what_they_are_of():
     assert "seen_kept" not in carried, "a view of memory that changes places would go on showing the old one"
 
 
+def test_memory_whose_last_use_is_a_view_is_kept():
+    view = "        auto {} = wrap_with_raii_handle_if_needed(reinterpret_tensor_wrapper(made, 1, sizes, at, 0L));{}\n"
+    made = MADE.format(name="made", strides="strides")
+    text = without_allocations(loop(made, view.format("seen", ""), view.format("again", " made.reset();  // reuse")))
+    assert "if (!again_kept.get()) again_kept = " in text
+    assert "made.reset()" not in text, "made anew in the next iteration, seen would show the old memory"
+
+
 def test_a_tensor_that_passes_through_stays():
     text = without_allocations(
         loop(GIVEN.format(inner="x", outer="buf1"), CARRIED.format(outer="buf1", name="body_x"))
@@ -75,8 +83,10 @@ def test_a_tensor_that_passes_through_stays():
         MADE.format(name="made", strides="strides") + "        keep(std::move(made));\n",
         "        while (true) {\n        }\n",
         "        other = made.release();\n",
+        MADE.format(name="made", strides="strides") + "        use(made); made.reset();\n",
+        GIVEN.format(inner="x", outer="buf1") + "        use(body_x); body_x.reset();\n",
     ],
-    ids=["another's place", "moved away", "a loop in it", "released"],
+    ids=["another's place", "moved away", "a loop in it", "released", "made is freed", "given is freed"],
 )
 def test_what_is_not_known_is_refused(body):
     with pytest.raises(UnknownLoopError):

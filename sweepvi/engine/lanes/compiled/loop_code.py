@@ -79,8 +79,9 @@ class _Loop:
         body = _REUSED.sub(self._reuse, body)
         changing = {self.root[name] for name in carried if name in self.root}
         body = _VIEW.sub(lambda found: self._view(found, changing), body)
-        body = _CARRIED.sub(self._carry, body)
         body = _FREED.sub(lambda found: "" if found[1] in self.given or found[1] in self.root else found[0], body)
+        self._demand_kept(_CARRIED.sub("", body))
+        body = _CARRIED.sub(self._carry, body)
         body = _ITEM.sub(_item, body)
         lines = [
             "{",
@@ -99,6 +100,12 @@ class _Loop:
         for name, outside in carried.items():
             if name in self.given and self.given[name] != outside:
                 raise UnknownLoopError("a carried tensor takes another's place")
+
+    def _demand_kept(self, body: str) -> None:
+        """What is read where it lies, and memory that is kept, must not be freed or handed on in any other way."""
+        gone = re.findall(r"(\w+)\.(?:reset|release)\(|std::move\((\w+)\)", body)
+        if any(name in self.root or name in self.given for pair in gone for name in pair):
+            raise UnknownLoopError("a tensor is freed in an unknown way")
 
     def _give(self, found: re.Match[str]) -> str:
         self.given[found[1]] = found[2]
