@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,12 +23,13 @@ class Schedules:
     def __init__(self, schedules: Sequence[Schedule], device: torch.device) -> None:
         self.device = device
         self._schedules = list(schedules)
+        self._groups: list[tuple[Schedule, list[int]]] | None = None
         self.states = [schedule.init() for schedule in schedules]
         """What schedules that follow the loss remember, lane by lane; empty for others."""
 
     def put(self, lane: int, schedule: Schedule) -> None:
         """Let a lane have another schedule, at its start."""
-        self._schedules[lane] = schedule
+        self._schedules[lane], self._groups = schedule, None
         self.states[lane] = schedule.init()
 
     @property
@@ -60,14 +61,21 @@ class Schedules:
 
     def _distinct(self) -> list[tuple[Schedule, list[int]]]:
         """Schedules that are equal, with their lanes."""
-        found: list[tuple[Schedule, list[int]]] = []
-        for lane, schedule in enumerate(self._schedules):
-            same = next((lanes for other, lanes in found if other is schedule or other == schedule), None)
-            if same is None:
-                found.append((schedule, [lane]))
-            else:
-                same.append(lane)
-        return found
+        if self._groups is None:
+            found: dict[Hashable, tuple[Schedule, list[int]]] = {}
+            for lane, schedule in enumerate(self._schedules):
+                found.setdefault(_key(schedule), (schedule, []))[1].append(lane)
+            self._groups = list(found.values())
+        return self._groups
+
+
+def _key(schedule: Schedule) -> Hashable:
+    """Equal for schedules that are equal; one that cannot be compared by its hash is equal to itself only."""
+    try:
+        hash(schedule)
+    except TypeError:
+        return id(schedule)
+    return schedule
 
 
 def schedules_of(plans: Sequence[Plan], model: Plan, of_form: Sequence[bool], device: torch.device) -> list[Schedules]:
