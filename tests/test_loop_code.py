@@ -50,7 +50,9 @@ def test_memory_whose_size_is_known_only_in_the_loop_is_made_there():
 
 
 def test_reused_memory_and_views_follow_what_they_are_of():
-    view = "        auto seen = wrap_with_raii_handle_if_needed(reinterpret_tensor_wrapper({}, 1, sizes, strides, 4L));\n"
+    view = (
+        "        auto seen = wrap_with_raii_handle_if_needed(reinterpret_tensor_wrapper({}, 1, sizes, strides, 4L));\n"
+    )
     reused = "        auto again = std::move(made);  // reuse\n"
     made = MADE.format(name="made", strides="strides")
     text = without_allocations(loop(made, reused, view.format("again"), "        seen.reset();\n"))
@@ -69,10 +71,25 @@ def test_memory_whose_last_use_is_a_view_is_kept():
     assert "made.reset()" not in text, "made anew in the next iteration, seen would show the old memory"
 
 
+def test_memory_that_is_handed_on_as_a_view_is_not_kept():
+    view = "        auto seen = wrap_with_raii_handle_if_needed(reinterpret_tensor_wrapper(made, 1, sizes, at, 0L));"
+    lines = [MADE.format(name="made", strides="strides"), f"{view} made.reset();  // reuse\n"]
+    text = without_allocations(loop(*lines, CARRIED.format(outer="buf1", name="seen")))
+    assert "_kept" not in text, "what changes places would no longer be the memory that is viewed"
+    assert "made.reset();  // reuse" in text
+    assert "buf1 = std::move(seen);" in text
+
+
+def test_memory_of_a_view_is_reused():
+    view = "        auto seen = wrap_with_raii_handle_if_needed(reinterpret_tensor_wrapper(made, 1, sizes, at, 0L));"
+    lines = [MADE.format(name="made", strides="strides"), f"{view} made.reset();  // reuse\n"]
+    text = without_allocations(loop(*lines, "        auto again = std::move(seen);  // reuse\n"))
+    assert "auto& again = seen;" in text
+    assert "std::move(seen)" not in text
+
+
 def test_a_tensor_that_passes_through_stays():
-    text = without_allocations(
-        loop(GIVEN.format(inner="x", outer="buf1"), CARRIED.format(outer="buf1", name="body_x"))
-    )
+    text = without_allocations(loop(GIVEN.format(inner="x", outer="buf1"), CARRIED.format(outer="buf1", name="body_x")))
     assert "buf1.reset()" not in text
 
 

@@ -67,6 +67,10 @@ class _Loop:
     """Name in the body → the memory behind it, for memory that is kept."""
     kept: list[str] = field(default_factory=list)
     """Names of handles that outlive an iteration."""
+    changing: set[str] = field(default_factory=set)
+    """Memory that changes places with what the next iteration replaces."""
+    viewed: set[str] = field(default_factory=set)
+    """Memory that is handed to the next iteration as a view of it: it is not kept."""
 
     def text(self) -> str:
         """The loop, with declarations before it."""
@@ -75,10 +79,8 @@ class _Loop:
         body = _GIVEN.sub(self._give, self.body)
         carried = {found[3]: found[2] for found in _CARRIED.finditer(body)}
         self._demand_known(body, carried)
-        body = _MADE.sub(self._keep, body)
-        body = _REUSED.sub(self._reuse, body)
-        changing = {self.root[name] for name in carried if name in self.root}
-        body = _VIEW.sub(lambda found: self._view(found, changing), body)
+        self._look_at(body, carried)
+        body = self._with_memory_kept(body)
         body = _FREED.sub(lambda found: "" if found[1] in self.given or found[1] in self.root else found[0], body)
         self._demand_kept(_CARRIED.sub("", body))
         body = _CARRIED.sub(self._carry, body)
@@ -107,13 +109,36 @@ class _Loop:
         if any(name in self.root or name in self.given for pair in gone for name in pair):
             raise UnknownLoopError("a tensor is freed in an unknown way")
 
+    def _look_at(self, body: str, carried: dict[str, str]) -> None:
+        """Find what becomes of memory that is handed to the next iteration."""
+        root: dict[str, str] = {}
+        views: set[str] = set()
+        for found in _memory_lines(body):
+            name = found[2]
+            if found.re is _MADE:
+                root[name] = name
+            elif found[3] in root:
+                root[name] = root[found[3]]
+                views |= {name} if found.re is _VIEW or found[3] in views else set()
+        self.viewed = {root[name] for name in carried if name in views}
+        self.changing = {root[name] for name in carried if name in root} - self.viewed
+
+    def _with_memory_kept(self, body: str) -> str:
+        """In the order of the text, as a view may be of a view, and memory reused again and again."""
+        change = {_MADE: self._keep, _REUSED: self._reuse, _VIEW: self._view}
+        parts, end = [], 0
+        for found in _memory_lines(body):
+            parts += [body[end : found.start()], change[found.re](found)]
+            end = found.end()
+        return "".join([*parts, body[end:]])
+
     def _give(self, found: re.Match[str]) -> str:
         self.given[found[1]] = found[2]
         return f"auto& {found[1]} = {found[2]};\n"
 
     def _keep(self, found: re.Match[str]) -> str:
         indent, name, made = found[1], found[2], found[3]
-        if re.search(r"\bu\d+\b|\bs\d+\b", made):
+        if name in self.viewed or re.search(r"\bu\d+\b|\bs\d+\b", made):
             return found[0]
         self.root[name] = name
         handle = self._kept(name)
@@ -137,9 +162,9 @@ class _Loop:
         self.root[name] = self.root[source]
         return f"{indent}auto& {name} = {source};\n"
 
-    def _view(self, found: re.Match[str], changing: set[str]) -> str:
+    def _view(self, found: re.Match[str]) -> str:
         indent, name, source, places = found[1], found[2], found[3], found[4]
-        if self.root.get(source, "") in changing | {""} or re.search(r"\bu\d+\b", places):
+        if self.root.get(source, "") in self.changing | {""} or re.search(r"\bu\d+\b", places):
             return found[0]
         self.root[name] = self.root[source]
         handle = self._kept(name)
@@ -154,6 +179,12 @@ class _Loop:
             return found[0]
         # The first iteration's are the caller's own: the next must not write into them.
         return f"{indent}if (first_iteration) {outside} = std::move({name}); else std::swap({outside}, {name});\n"
+
+
+def _memory_lines(body: str) -> list[re.Match[str]]:
+    """Where memory is made, reused or viewed, in the order of the text."""
+    found = [match for pattern in (_MADE, _REUSED, _VIEW) for match in pattern.finditer(body)]
+    return sorted(found, key=lambda match: match.start())
 
 
 def _item(found: re.Match[str]) -> str:
