@@ -30,14 +30,16 @@ class Lines(Observer):
 
     def started(self, done: int, total: int) -> None:
         """Say where the fit starts."""
-        self.total = total
+        self.total, self._at = total, done
         self.speed.start(done)
         self._say(f"{'continuing after' if done else 'starting at'} step {done} of {total}")
 
     def stepped(self, step: int, loss: float) -> None:
         """Say where it is, now and then."""
-        self.smoothed.add(loss)
-        if step % self.every == 0 or step == self.total:
+        due, before = step // self.every > self._at // self.every, self._at
+        self._at = step
+        self.smoothed.add(loss, step - before)
+        if due or step == self.total:
             speed = self.speed.at(step)
             left = (self.total - step) / speed
             self._say(
@@ -121,11 +123,12 @@ class SmoothedLoss:
         self._sum = 0.0
         self._weight = 0.0
 
-    def add(self, loss: float) -> None:
-        """Take a loss into the average."""
+    def add(self, loss: float, steps: int = 1) -> None:
+        """Take a loss, that stands for so many steps, into the average."""
         if abs(loss) < float("inf"):
-            self._sum = SMOOTHING * self._sum + (1 - SMOOTHING) * loss
-            self._weight = SMOOTHING * self._weight + (1 - SMOOTHING)
+            past = SMOOTHING**steps
+            self._sum = past * self._sum + (1 - past) * loss
+            self._weight = past * self._weight + (1 - past)
 
     @property
     def value(self) -> float:

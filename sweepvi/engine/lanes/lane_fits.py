@@ -30,7 +30,7 @@ from sweepvi.engine.lanes.scoring import lane_scores
 from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.outcome import Outcome, Restart
 from sweepvi.engine.trial_run import start
-from sweepvi.errors import CheckpointError
+from sweepvi.errors import CheckpointError, ConfigError
 from sweepvi.private import sources_forgotten
 from sweepvi.programs import reachable_modules
 from sweepvi.recipe import Recipe, reseeded
@@ -466,8 +466,12 @@ class _Starts:
         for other, known in self._known:
             if _starts_alike(recipe, other):
                 return known
-        with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation:
-            found = Start.of(start(recipe, isolation))
+        try:
+            with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation:
+                found = Start.of(start(recipe, isolation))
+        except ConfigError as error:
+            # Its own seed has started.
+            raise NotCapturedError(f"under seed {recipe.settings.seed}, the {error.problems[0]}") from error
         if found.buffers.keys() != self._buffers.keys() or any(
             not torch.equal(value, self._buffers[name]) for name, value in found.buffers.items()
         ):
