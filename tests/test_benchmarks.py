@@ -43,11 +43,12 @@ def cells(table, row):
 def test_ratios_are_round_by_round_of_the_compiled_tier(tables):
     found = {"pyro": blocks(2.0, 30.0, 4.0), "numpyro": blocks(1e-3, 1e-3, 1e-3), "traced": blocks(1e-2, 1e-2, 1e-2)}
     entries = {"radon|float32|256": {**found, "compiled": blocks(1e-3, 5e-3, 1e-3)}, "radon|float32|16": found}
+    entries = {"radon|float32|1024": {}, **entries}
     table = tables.steady(entries, "wall")
-    assert cells(table, 0)[:3] == ["radon", "float32", "256"]
-    assert cells(table, 0)[-4:] == ["4,000 (2,000–6,000)", "500 ✓", "1.00 (0.200–1.00)", "1 ✓"]
-    assert cells(table, 1)[-4:] == ["400 (200–3,000)", "", "0.100 (0.100–0.100)", ""]
-    assert cells(tables.steady(entries, "cpu"), 1)[3] == "8,000,000"
+    assert [cells(table, row)[2] for row in range(3)] == ["16", "256", "1,024"]
+    assert cells(table, 1)[-4:] == ["4,000 (2,000–6,000)", "500 ✓", "1.00 (0.200–1.00)", "1 ✓"]
+    assert cells(table, 0)[-4:] == ["400 (200–3,000)", "", "0.100 (0.100–0.100)", ""]
+    assert cells(tables.steady(entries, "cpu"), 0)[3] == "8,000,000"
 
 
 def test_a_contender_that_failed_is_a_dash_and_a_note(tables):

@@ -371,3 +371,36 @@ def test_the_score_is_that_of_the_parameters():
     eager = sweepvi.fit("eight_schools", engine="eager", **kwargs)
     assert abs(lanes.elbo - eager.elbo) < 4 * math.hypot(lanes.elbo_se, eager.elbo_se)
     assert lanes.elbo_se == pytest.approx(eager.elbo_se, rel=0.1)
+
+
+def test_a_program_that_is_another_at_every_call_runs_eagerly():
+    calls = iter(range(10**6))
+
+    def annealed():
+        with pyro.poutine.scale(scale=min(1.0, 1e-6 * (1 + next(calls)))):
+            pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    result = sweepvi.fit(annealed, steps=100, score_draws=5)
+    assert result.engine == "eager"
+    assert result.notes == [
+        "ran on the eager engine: its loss is another at every call, on the same parameters and draws"
+    ]
+
+
+def test_a_flow_has_one_restart_unless_more_are_asked_for():
+    result = sweepvi.fit("eight_schools", guide="auto_iaf_normal", steps=100, score_draws=5)
+    assert (result.engine, result.restarts) == ("lanes", [])
+    with pytest.raises(sweepvi.ConfigError, match="buffers that differ between seeds"):
+        sweepvi.fit("eight_schools", guide="auto_iaf_normal", steps=100, score_draws=5, restarts=2)
+
+
+def test_restarts_that_do_not_start_are_left_out():
+    def model():
+        if torch.initial_seed() > 2**31:  # that of a restart
+            raise ValueError("no start")
+        pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    result = sweepvi.fit(model, steps=100, score_draws=5)
+    assert (result.status, result.engine, result.restarts) == ("finished", "lanes", [])
+    with pytest.raises(sweepvi.ConfigError, match="under seed 2654435761, the model: .*no start"):
+        sweepvi.fit(model, steps=100, score_draws=5, restarts=2)

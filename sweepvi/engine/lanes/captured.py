@@ -197,9 +197,15 @@ def _compared(found: Captured, engine: EagerEngine, numbers: Mapping[str, float]
     for lane in range(2):
         own = found.unpacked(arena[lane])
         draws = found.draws.noise.of_lane({sort: numbers[lane] for sort, numbers in noise.items()})
-        with engine.undone(), transformable(), GivenMinibatches(rows), Given(draws, in_place=True):
-            engine.move_to(own)
-            expected_loss, expected = engine.gradients()
+
+        def gradients(own: dict[str, Tensor] = own, draws: list[Tensor] = draws) -> tuple[float, Mapping[str, Tensor]]:
+            with engine.undone(), transformable(), GivenMinibatches(rows), Given(draws, in_place=True):
+                engine.move_to(own)
+                return engine.gradients()
+
+        expected_loss, expected = gradients()
+        if lane == 0 and torch.tensor(gradients()[0] - expected_loss).nan_to_num() != 0:
+            raise NotCapturedError("its loss is another at every call, on the same parameters and draws")
         demand_close("the loss", loss[lane], torch.tensor(expected_loss))
         for name, part in found.unpacked(gradient[lane]).items():
             demand_close(f"the gradient of {name}", part, expected.get(name, torch.zeros_like(part)))

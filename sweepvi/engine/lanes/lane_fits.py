@@ -403,17 +403,14 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
     """
     first = recipes[0]
     modules = reachable_modules(first.reach())
-    threads = _threads(_lane_settings(first).threads)
-    with threads, environment(first.settings, modules) as isolation, sources_forgotten():
+    alone = _threads(_lane_settings(first).threads)
+    with alone as threads, environment(first.settings, modules) as isolation, sources_forgotten():
         engine = start(first, isolation)
         found = captured(engine)
         seeded = [_restarts(recipe, len(found.start)) for recipe in recipes]
         demand_room(found, _lane_settings(first), max(map(len, seeded)))
         starts = _Starts(engine)
-        entrants = [
-            [Entrant.of(recipe, starts.of(recipe), starts.optimization(recipe), found) for recipe in own]
-            for own in seeded
-        ]
+        entrants = [_entrants(own, starts, found) for own in seeded]
         fits = LaneFits(recipes, engine, found, entrants)
         capturing(fits.trace)
         if _lane_settings(first).threads is None and fits.numbers >= WORTH_THREADS:
@@ -422,6 +419,19 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
             yield fits
         finally:
             fits.close()
+
+
+def _entrants(restarts: Sequence[Recipe], starts: _Starts, found: Captured) -> list[Entrant]:
+    """A recipe's fits; its own alone if others, for which nobody asked, cannot be lanes beside it."""
+    entrants: list[Entrant] = []
+    for recipe in restarts:
+        try:
+            entrants.append(Entrant.of(recipe, starts.of(recipe), starts.optimization(recipe), found))
+        except NotCapturedError:
+            if not entrants or _lane_settings(recipe).restarts is not None:
+                raise
+            return entrants[:1]
+    return entrants
 
 
 @contextmanager
