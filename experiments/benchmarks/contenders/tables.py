@@ -38,7 +38,10 @@ def steady(entries: Entries, clock: str) -> str:
     header = ["problem", "type", "lanes", "Pyro", "NumPyro", "traced", "compiled"]
     header += ["× Pyro", "wanted", "× NumPyro", "wanted"]
     rows = []
-    for key, found in entries.items():
+    cases = list(dict.fromkeys(key.rpartition("|")[0] for key in entries))
+    # Together and by lanes, in whatever order they were measured.
+    for key in sorted(entries, key=lambda key: (cases.index(key.rpartition("|")[0]), int(key.rpartition("|")[2]))):
+        found = entries[key]
         case, dtype, lanes = key.split("|")
         times = {name: each[clock] for name, each in found.items() if each[clock]}
         row = [case, dtype, f"{int(lanes):,}"]
