@@ -402,5 +402,5 @@ def test_restarts_that_do_not_start_are_left_out():
 
     result = sweepvi.fit(model, steps=100, score_draws=5)
     assert (result.status, result.engine, result.restarts) == ("finished", "lanes", [])
-    with pytest.raises(sweepvi.ConfigError, match="under seed 2654435761, the model: .*no start"):
+    with pytest.raises(sweepvi.ConfigError, match=r"under seed 2654435761, the model: .*no start"):
         sweepvi.fit(model, steps=100, score_draws=5, restarts=2)

@@ -35,6 +35,7 @@ def elbos(optimizer: dict[str, Any], lr: float, centered: bool, steps: int, seed
             {"name": "uk_drivers", "centered": centered},
             optimizer={**optimizer, "lr": lr},
             scheduler="cosine",
+            engine="eager",
             steps=steps,
             seed=seed,
         )
