@@ -201,6 +201,7 @@ def test_equality_is_relative_to_each_lanes_own_size():
             demand_equal([unlike], [theirs], LANES, 0, 1e-7)
         with pytest.raises(MiscompiledError):
             demand_equal([unlike.T], [theirs.T], LANES, 1, 1e-7)
+    demand_equal([unlike], [theirs], torch.zeros(3, dtype=torch.bool), 0, 1e-7)
     infinite = torch.full((3, 2), torch.inf)
     demand_equal([infinite], [infinite], LANES, 0, 1e-7)
     with pytest.raises(MiscompiledError, match="other steps"):

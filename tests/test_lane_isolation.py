@@ -209,12 +209,15 @@ def in_a_row(first, last):
 
 def test_fits_in_a_row_leave_nothing_behind():
     in_a_row(0, 5)
-    tensors, things, _ = alive()
-    in_a_row(5, 15)
-    after = alive()
-    assert after[0] == tensors
-    # A module whose source stays is 28 objects a fit.
-    assert after[1] < things + 100
+    grown = []
+    for first in (5, 11):
+        tensors, things, _ = alive()
+        in_a_row(first, first + 6)
+        after = alive()
+        assert after[0] == tensors
+        grown.append(after[1] - things)
+    # What other code keeps once may fall into one of the two; a module whose source stays is 28 objects in every fit.
+    assert min(grown) < 20
 
 
 @pytest.mark.long
@@ -224,6 +227,5 @@ def test_a_hundred_fits_need_no_more_memory_than_twenty():
     in_a_row(20, 100)
     after = alive()
     assert after[0] == tensors
-    # A module whose source stays is 28 objects a fit.
-    assert after[1] < things + 100
+    assert after[1] < things + 100, "more than an object a fit"
     assert after[2] < size + 16 * 2**20

@@ -153,6 +153,8 @@ def demand_equal(
         tolerance: relative to the largest number of a lane in each tensor.
 
     """
+    if not lanes.any():
+        return
     for one, other in zip(ours, theirs, strict=True):
         one, other = (each.movedim(lane_dim, 0)[lanes].reshape(int(lanes.sum()), -1) for each in (one, other))
         if not one.dtype.is_floating_point:
