@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sweepvi.keys import Key
-from sweepvi.optim.arithmetic import absent, average_square, like, mixed, penalized, plus, shifted, times
+from sweepvi.optim.arithmetic import absent, average_square, like, mixed, penalized, plus, power, shifted, times
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.torch_face import RuleOptimizer
 
@@ -41,7 +41,7 @@ class AdamBase(Rule):
     def scalars(self, hyper: Hyper, step: Step) -> dict[str, Any]:
         """The step size corrected for the first average's bias, and the root of the second's correction."""
         beta1, beta2 = hyper["betas"]
-        return {"size": hyper["lr"] / (1 - beta1**step), "correction": (1 - beta2**step) ** 0.5}
+        return {"size": hyper["lr"] / (1 - power(beta1, step)), "correction": (1 - power(beta2, step)) ** 0.5}
 
     def reads_param(self, hyper: Hyper) -> bool:
         """Only weight decay does."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sweepvi.keys import Key
-from sweepvi.optim.arithmetic import absent, mixed, penalized, shifted, times
+from sweepvi.optim.arithmetic import absent, mixed, penalized, power, shifted, times
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.torch_face import RuleOptimizer
 
@@ -39,7 +39,7 @@ class AdamaxRule(Rule):
 
     def scalars(self, hyper: Hyper, step: Step) -> dict[str, Any]:
         """The step size corrected for the average's bias."""
-        return {"size": hyper["lr"] / (1 - hyper["betas"][0] ** step)}
+        return {"size": hyper["lr"] / (1 - power(hyper["betas"][0], step))}
 
     def reads_param(self, hyper: Hyper) -> bool:
         """Only weight decay does."""

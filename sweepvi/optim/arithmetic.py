@@ -81,6 +81,15 @@ def absent(scalar: Scalar) -> bool:
     return not isinstance(scalar, Tensor) and scalar == 0
 
 
+def power(base: Scalar, exponent: Scalar) -> Scalar:
+    """``base ^ exponent`` of a base of 0 or more; an exponent of 0 only with a base above 0.
+
+    Of a tensor by way of its logarithm, which is computed once for a fit's base: vectorised machine code has an
+    exponential and no power. The relative error is 2⁻⁵³ times the result's logarithm: 10⁻¹⁴ where 1 minus it matters.
+    """
+    return (exponent * base.log()).exp() if isinstance(base, Tensor) else base**exponent
+
+
 def choose(condition: bool | Tensor, yes: Scalar, no: Scalar) -> Scalar:
     """``yes`` where ``condition`` holds, else ``no``: a number, or a float64 tensor if the condition is a tensor."""
     if not isinstance(condition, Tensor):

@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar
 from torch import Tensor
 
 from sweepvi.keys import Key
-from sweepvi.optim.arithmetic import absent, average, average_square, clamped, penalized, shifted, times
+from sweepvi.optim.arithmetic import absent, average, average_square, clamped, penalized, power, shifted, times
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.torch_face import RuleOptimizer
 
@@ -46,12 +46,12 @@ class ClippedAdamRule(Rule):
 
     def decay(self, hyper: Hyper, clock: Step) -> Any:
         """``lrd`` to the power of the step."""
-        return hyper["lrd"] ** clock
+        return power(hyper["lrd"], clock)
 
     def scalars(self, hyper: Hyper, step: Step) -> dict[str, Any]:
         """The step size with both corrections for bias."""
         beta1, beta2 = hyper["betas"]
-        return {"size": hyper["lr"] * (1 - beta2**step) ** 0.5 / (1 - beta1**step)}
+        return {"size": hyper["lr"] * (1 - power(beta2, step)) ** 0.5 / (1 - power(beta1, step))}
 
     def reads_param(self, hyper: Hyper) -> bool:
         """Only weight decay does."""

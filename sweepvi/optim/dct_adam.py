@@ -40,7 +40,7 @@ from torch.nn.functional import pad
 from sweepvi.errors import ConfigError, Problem, listed, unknown
 from sweepvi.keys import Key
 from sweepvi.optim.advance import BLOCK
-from sweepvi.optim.arithmetic import average, average_square, clamped, like, shifted, times
+from sweepvi.optim.arithmetic import average, average_square, clamped, like, power, shifted, times
 from sweepvi.optim.cosine_transform import cosine_transform, inverse_cosine_transform
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.torch_face import RuleOptimizer
@@ -111,7 +111,7 @@ class DCTAdamRule(Rule):
 
     def decay(self, hyper: Hyper, clock: Step) -> Any:
         """``lrd`` to the power of the step."""
-        return hyper["lrd"] ** clock
+        return power(hyper["lrd"], clock)
 
     def reads_param(self, hyper: Hyper) -> bool:
         """No."""
@@ -245,7 +245,7 @@ _FREQUENCY = "freq_"
 
 def _scalars(hyper: Hyper, step: Step) -> dict[str, Any]:
     beta1, beta2 = hyper["betas"]
-    return {"size": hyper["lr"] * (1 - beta2**step) ** 0.5 / (1 - beta1**step)}
+    return {"size": hyper["lr"] * (1 - power(beta2, step)) ** 0.5 / (1 - power(beta1, step))}
 
 
 def _seen(param: Tensor) -> Slots:

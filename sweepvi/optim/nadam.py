@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sweepvi.keys import Key
-from sweepvi.optim.arithmetic import absent, average_square, like, mixed, penalized, plus, shifted, times
+from sweepvi.optim.arithmetic import absent, average_square, like, mixed, penalized, plus, power, shifted, times
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.torch_face import RuleOptimizer
 
@@ -53,7 +53,7 @@ class NAdamRule(Rule):
         return {
             "mu": beta1 * (1.0 - 0.5 * 0.96 ** (step * decay)),
             "mu_next": beta1 * (1.0 - 0.5 * 0.96 ** ((step + 1) * decay)),
-            "correction": 1 - beta2**step,
+            "correction": 1 - power(beta2, step),
         }
 
     def reads_param(self, hyper: Hyper) -> bool:

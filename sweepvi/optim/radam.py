@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from sweepvi.keys import Key
-from sweepvi.optim.arithmetic import absent, average_square, choose, like, mixed, penalized, plus, shifted, times
+from sweepvi.optim.arithmetic import absent, average_square, choose, like, mixed, penalized, plus, power, shifted, times
 from sweepvi.optim.clip import Clip
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.torch_face import RuleOptimizer
@@ -51,14 +51,14 @@ class RAdamRule(Rule):
     def scalars(self, hyper: Hyper, step: Step) -> dict[str, Any]:
         """Both corrections for bias; whether to rectify, and by what factor."""
         beta1, beta2 = hyper["betas"]
-        correction = 1 - beta2**step
+        correction = 1 - power(beta2, step)
         limit = 2 / (1 - beta2) - 1
-        length = limit - 2 * step * beta2**step / correction
+        length = limit - 2 * step * power(beta2, step) / correction
         rectified = length > 5.0
         # Where it does not hold, two sixes give the factor 1, without a root of what may be negative.
         length, limit = choose(rectified, length, 6.0), choose(rectified, limit, 6.0)
         factor = ((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)) ** 0.5
-        return {"bias": 1 - beta1**step, "root": correction**0.5, "rectified": rectified, "factor": factor}
+        return {"bias": 1 - power(beta1, step), "root": correction**0.5, "rectified": rectified, "factor": factor}
 
     def reads_param(self, hyper: Hyper) -> bool:
         """Only weight decay does."""

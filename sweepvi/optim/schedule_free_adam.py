@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from sweepvi.keys import Key
-from sweepvi.optim.arithmetic import average_square, like, plus, shifted, times
+from sweepvi.optim.arithmetic import average_square, like, plus, power, shifted, times
 from sweepvi.optim.clip import Clip
 from sweepvi.optim.rule import Hyper, Rule, Slots, Step
 from sweepvi.optim.torch_face import RuleOptimizer
@@ -59,7 +59,7 @@ class ScheduleFreeAdamRule(Rule):
         return {
             "size": size,
             "weight": step ** hyper["r"] * size ** hyper["weight_lr_power"],
-            "correction": (1 - hyper["betas"][1] ** step) ** 0.5,
+            "correction": (1 - power(hyper["betas"][1], step)) ** 0.5,
         }
 
     def update(self, grad: Tensor, param: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:

@@ -16,9 +16,10 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from sweepvi.engine.lanes.compiled.loop_code import UnknownLoopError, without_allocations
+from sweepvi.engine.lanes.compiled.small_products import DECOMPOSITIONS
 from sweepvi.private import compile_to_package, scan
 
-_SOURCES = [Path(__file__), Path(__file__).parent / "loop_code.py"]
+_SOURCES = [Path(__file__), *(Path(__file__).parent / name for name in ("loop_code.py", "small_products.py"))]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class ChunkProgram:
         example = [layout.example() for layout in self.layouts]
         with torch.no_grad():
             # Real tensors would take all steps of the chunk to trace it.
-            graph = make_fx(self.function(), tracing_mode="fake")(*example)
+            graph = make_fx(self.function(), DECOMPOSITIONS, tracing_mode="fake")(*example)
             compile_to_package(graph, example, path, {"cpp.threads": self.threads}, _rewritten)
 
 
