@@ -44,8 +44,18 @@ def usage() -> str:
 
 def components() -> str:
     """Every group, option, key, valid value, default and meaning; imports every component."""
-    selections = [line for group in config.SELECTIONS for line in _selection_lines(group)]
-    return "\n".join([line for group in registry.GROUPS for line in _group_lines(group)] + selections)
+    fits = [line for group in registry.GROUPS for line in _group_lines(group)]
+    sweeps = [line for group in config.SWEEPING for line in _sweeping_lines(group)]
+    return "\n".join(fits + sweeps + [line for group in config.SELECTIONS for line in _selection_lines(group)])
+
+
+def _sweeping_lines(group: str) -> Iterator[str]:
+    """The options of a group that says how many fits are run, and the keys that all of them have."""
+    from sweepvi.sweep.settings import SweepSettings, WorkerSettings
+
+    yield from _selection_lines(group)
+    yield from _key_lines(keys_of({"sweep": SweepSettings, "workers": WorkerSettings}[group]))
+    yield ""
 
 
 def _selection_lines(group: str) -> Iterator[str]:
@@ -61,9 +71,13 @@ def _group_lines(group: str) -> Iterator[str]:
     yield group
     for row in registry.rows(group):
         yield f"  {row.name} - {row.meaning()}"
-        for name, key in flat_keys(row.specs()):
-            yield f"    {name:<22} {_default(key):<14} {key.key.meaning} [{key.expects()}]"
+        yield from _key_lines(row.specs())
     yield ""
+
+
+def _key_lines(specs: Iterable[KeySpec]) -> Iterator[str]:
+    for name, key in flat_keys(specs):
+        yield f"    {name:<22} {_default(key):<14} {key.key.meaning} [{key.expects()}]"
 
 
 def flat_keys(specs: Iterable[KeySpec], prefix: str = "") -> Iterator[tuple[str, KeySpec]]:

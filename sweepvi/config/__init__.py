@@ -6,11 +6,13 @@ made; and it is never shown a problem that can be said better than Hydra says it
 
 from sweepvi.config.compose import Composition, combinations, compose, version_base
 from sweepvi.config.files import read_run, scan
-from sweepvi.config.locate import CODE_KEYS, SELECTIONS, conf_dir, groups, options
+from sweepvi.config.locate import CODE_KEYS, SEARCH, SELECTIONS, SWEEPING, conf_dir, groups, options
 
 __all__ = [
     "CODE_KEYS",
+    "SEARCH",
     "SELECTIONS",
+    "SWEEPING",
     "Composition",
     "combinations",
     "compose",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweepvi.config.locate import CODE_KEYS, SELECTIONS, conf_dir, options
+from sweepvi.config.locate import CODE_KEYS, SEARCH, SELECTIONS, SWEEPING, conf_dir, options
 from sweepvi.errors import Problem
 
 if TYPE_CHECKING:
@@ -20,7 +20,13 @@ class Composition:
     """What a command line comes to."""
 
     config: dict[str, Any] = field(default_factory=dict)
-    """A node for every group, resolved; plain data."""
+    """A node for every group of a fit, resolved; plain data."""
+    sweeping: dict[str, Any] = field(default_factory=dict)
+    """The nodes of the groups that say how many fits are run."""
+    searches: dict[str, Any] = field(default_factory=dict)
+    """What the chosen options say about searching them: group → the node of their files, unchecked."""
+    interpolated: bool = False
+    """Whether a value of a fit's configuration refers to another."""
     hydra: Any = None
     """Hydra's own configuration, an OmegaConf node; None if there is none."""
     overrides: list[str] = field(default_factory=list)
@@ -61,10 +67,13 @@ def compose(
     composed = _composed([*search, *given, *map("=".join, chosen.items())], [*read.hydra, *read.deleted], made.problems)
     if composed is not None:
         made.hydra = composed.hydra
-        made.config = _resolved(composed, read.values, made.problems)
+        made.config, made.interpolated = _resolved(composed, read.values, made.problems)
         made.problems += [*_stray_code(made.config, read.values), *_unpackaged(made.config)]
         for group in SELECTIONS:
             made.config.pop(group, None)
+        made.sweeping = {group: made.config.pop(group) for group in SWEEPING if group in made.config}
+        nodes = {group: node for group, node in made.config.items() if isinstance(node, dict)}
+        made.searches = {group: node.pop(SEARCH) for group, node in nodes.items() if SEARCH in node}
     return made
 
 
@@ -129,8 +138,8 @@ def _said_by_hydra(error: BaseException) -> str:
     )
 
 
-def _resolved(composed: DictConfig, values: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
-    """Set the values, and resolve; what cannot be resolved is a problem and left out."""
+def _resolved(composed: DictConfig, values: Mapping[str, Any], problems: list[Problem]) -> tuple[dict[str, Any], bool]:
+    """Set the values, and resolve; what cannot be resolved is a problem and left out. Whether there was any to."""
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
@@ -141,16 +150,17 @@ def _resolved(composed: DictConfig, values: Mapping[str, Any], problems: list[Pr
                 problems.append(problem)
             else:
                 OmegaConf.update(config, key, value, merge=False, force_add=True)
+        interpolated = "${" in repr(OmegaConf.to_container(config, resolve=False))
         while True:
             try:
                 plain = OmegaConf.to_container(config, resolve=True)
                 assert isinstance(plain, dict)
-                return {str(key): value for key, value in plain.items()}
+                return {str(key): value for key, value in plain.items()}, interpolated
             except OmegaConfBaseException as error:
                 key = str(error.full_key or "")
                 problems.append(Problem(key or "configuration", _said_by_hydra(error)))
                 if not key or OmegaConf.is_missing(config, key):
-                    return {}
+                    return {}, interpolated
                 OmegaConf.update(config, key, "???", merge=False)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweepvi.config.locate import SELECTIONS, groups, options
+from sweepvi.config.locate import SELECTIONS, SWEEPING, groups, options
 from sweepvi.errors import Problem, listed, unknown
 
 ALLOWED_HYDRA = ("run", "sweep")
@@ -33,7 +33,7 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     if not isinstance(content, dict) or not content:
         return {}, [Problem(str(file), "is not the configuration of a run")]
     problems = [Problem(f"{file}: {where}", what) for where, what in _forbidden(content, interpolation=True)]
-    known = [group for group in groups() if group not in SELECTIONS]
+    known = [group for group in groups() if group not in (*SELECTIONS, *SWEEPING)]
     problems += [
         Problem(f"{file}: {key}", unknown("config group", str(key), known)) for key in content if key not in known
     ]

@@ -8,6 +8,12 @@ from pathlib import Path
 SELECTIONS = ("experiment",)
 """Config groups that select other groups' options, and name no component."""
 
+SWEEPING = ("sweep", "workers")
+"""Config groups that say how many fits are run, and are no part of a fit's configuration."""
+
+SEARCH = "search"
+"""The key of an option's file that says what of it a sweep searches: key → text; no part of a fit's configuration."""
+
 CODE_KEYS = {"model": ("path", "data"), "guide": ("path",)}
 """Keys whose value is a Python path: taken from the command line, never from a file alone."""
 
