@@ -163,6 +163,33 @@ def isolated(modules: Mapping[str, nn.Module], state: FittedState | None = None)
         yield isolation
 
 
+class Suspended:
+    """The parameter store and the networks as they are inside :func:`isolated`, to be taken up inside another.
+
+    Every parameter is the same tensor there. Make it inside; ``modules`` are those that :func:`isolated` was given.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self._modules = modules
+        self.take()
+
+    def take(self) -> None:
+        """Note how everything is, to be called before leaving."""
+        self._store = pyro.get_param_store().get_state()
+        tables = [table for module in self._modules.values() for table in tensor_tables(module)]
+        self._tables = [(table, dict(table)) for table in tables]
+        own = [tensor for module in self._modules.values() for tensor in _tensors(module).values()]
+        self._data = [(tensor, tensor.data) for tensor in (*own, *self._store["params"].values())]
+
+    def put(self, isolation: Isolation) -> None:
+        """Make everything as it was; at the end of ``isolation``, all of it is as outside again."""
+        isolation.protect(tensor for tensor, _ in self._data)
+        _restore_store(self._store)
+        _restore_tables(self._tables)
+        for tensor, data in self._data:
+            tensor.data = data
+
+
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Inside, torch's default floating-point type is ``dtype``."""

@@ -150,7 +150,7 @@ class TestCohorts:
         found, (one, other, third), settings = entrants
         cohort = Cohort(found, [one, other], 2, settings, 300)
         self.run(cohort, 20)
-        cohort.put(0, third)
+        cohort.put({0: third})
         while any(cohort.running):
             cohort.advance(40)
         undisturbed, fresh = (
@@ -172,7 +172,7 @@ class TestCohorts:
             engine = EagerEngine(made, isolation)
             foreign = Entrant.of(made, Start.of(engine), engine.optimization, found)
         with pytest.raises(KeyError, match="of this form"):
-            Cohort(found, [one], 1, settings, 300).put(0, foreign)
+            Cohort(found, [one], 1, settings, 300).put({0: foreign})
 
 
 def diverging(scale):

@@ -95,12 +95,18 @@ class EagerFit(Fits):
     def outcomes(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> list[Outcome]:
         """See :meth:`Fits.outcomes`."""
         # The snapshot has the random state before the score's draws.
-        outcome = self._unscored()
+        outcome = self.unscored()
         if outcome.status == "finished":
             self._score(outcome, interrupt, progress)
         return [outcome]
 
-    def _unscored(self) -> Outcome:
+    @property
+    def losses(self) -> list[float]:
+        """Of each step so far."""
+        return self._ledger.losses
+
+    def unscored(self) -> Outcome:
+        """What the fit has computed, without a score."""
         ledger = self._ledger
         return Outcome(
             status="interrupted" if self.running else "diverged" if self._diverged else "finished",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -17,7 +17,7 @@ from sweepvi.engine.lanes.record import Chunk, Course, Record
 from sweepvi.engine.lanes.schedules import Schedules, schedules_of
 from sweepvi.engine.lanes.step import LaneNumbers, LaneState, Seen, Step
 from sweepvi.engine.lanes.stepping import ChunkInput, Stepping, Stop
-from sweepvi.engine.lanes.update import Update, form
+from sweepvi.engine.lanes.update import Plan, Update, form
 from sweepvi.settings import LaneSettings
 
 
@@ -32,18 +32,25 @@ class Cohort:
         lanes: how many lanes there are.
         settings: of noise, minibatches and compiling.
         total: steps after which its last lane will have ended, whatever lanes take part.
+        later: plans of the forms that fits may have which enter later.
 
     """
 
     def __init__(
-        self, captured: Captured, entrants: Sequence[Entrant], lanes: int, settings: LaneSettings, total: int
+        self,
+        captured: Captured,
+        entrants: Sequence[Entrant],
+        lanes: int,
+        settings: LaneSettings,
+        total: int,
+        later: Sequence[Plan] = (),
     ) -> None:
         self.captured, self.lanes, self.settings, self.total = captured, lanes, settings, total
         self.device = captured.start.device
         padded = [*entrants, *[entrants[0]] * (lanes - len(entrants))]
         self.entrants: list[Entrant | None] = [*entrants, *[None] * (lanes - len(entrants))]
         plans = [entrant.plan for entrant in padded]
-        self.update = Update(plans, captured.shapes, self.device)
+        self.update = Update(plans, captured.shapes, self.device, later)
         self.seeds = torch.tensor([entrant.seed for entrant in padded], device=self.device)
         self.numbers = LaneNumbers(
             last=self._column([float(entrant.steps) for entrant in padded]),
@@ -64,11 +71,23 @@ class Cohort:
         """Where lanes stood in the last :meth:`advance`."""
         self.stepping = Stepping(Step(captured, self.update, self.numbers), settings, total)
 
-    def put(self, lane: int, entrant: Entrant) -> None:
-        """Let a lane be another fit, from its start; no other lane notices.
+    def put(self, entrants: Mapping[int, Entrant]) -> None:
+        """Let lanes be other fits, from their start; no other lane notices.
 
-        Raises ``KeyError`` if no fit of the cohort had an optimizer of that form when it was made.
+        Raises ``KeyError``, before anything is changed, if an optimizer's form was not known when the cohort was made.
         """
+        if any(form(entrant.plan) not in self.update.forms for entrant in entrants.values()):
+            raise KeyError("no plan of this form was known")
+        for lane, entrant in entrants.items():
+            self._take(lane, entrant)
+        lanes = list(entrants)
+        self._put(self._start(torch.stack([each.row for each in entrants.values()]), torch.tensor(lanes)), lanes)
+        for lane in lanes:
+            self.record.start(lane)
+        self.stepping.hold()
+
+    def _take(self, lane: int, entrant: Entrant) -> None:
+        """Let a lane have an entrant's numbers."""
         self.update.put(lane, entrant.plan)
         place = self.update.forms.index(form(entrant.plan))
         for schedules, group in zip(self.schedules[place], entrant.plan, strict=True):
@@ -78,9 +97,6 @@ class Cohort:
         self.numbers.last[lane], self.numbers.skips[lane] = float(entrant.steps), entrant.skips
         for at, number in entrant.numbers.items():
             self.numbers.estimator[at][lane] = number
-        self._put(self._start(entrant.row[None], torch.tensor([lane])), [lane])
-        self.record.start(lane)
-        self.stepping.hold()
 
     @property
     def left(self) -> list[int]:
@@ -108,27 +124,32 @@ class Cohort:
         """Steps that each lane has taken, those left out among them."""
         return [int(done) for done in self.state.done.squeeze(-1).tolist()]
 
-    def trace(self) -> None:
-        """Trace the step before the first; whatever the program's own code raises is raised here."""
-        self.stepping.trace(self.state, self._chunk(self.state.done.squeeze(-1)[None, :], 0), self.steps_taken)
+    def trace(self, until: int | Tensor = 0) -> None:
+        """Trace the step before the first; whatever the program's own code raises is raised here.
 
-    def advance(self, until: int, waiting: Callable[[], bool] = lambda: True) -> None:
+        ``until`` is of the kind that :meth:`advance` will be given.
+        """
+        self.stepping.trace(self.state, self._chunk(self.state.done.squeeze(-1)[None, :], until), self.steps_taken)
+
+    def advance(self, until: int | Tensor, waiting: Callable[[], bool] = lambda: True, most: int | None = None) -> None:
         """Take the steps of one chunk; no lane takes a step after ``until``.
 
         Args:
-            until: number of a step.
+            until: number of a step, or each lane's: float64, shape [K], and not sometimes this and sometimes that.
             waiting: whether to wait for a compiler, where the settings say that its result is to be used.
+            most: steps, at most; None is a chunk.
 
         """
         if self.stepping.graph is None:
-            self.trace()
+            self.trace(until)
         done, last = self.state.done.squeeze(-1), self.numbers.last.squeeze(-1)
-        goes_on = self.state.alive.squeeze(-1) & (done < last)
+        ends = torch.clamp(last, max=float(until)) if isinstance(until, int) else torch.minimum(last, until)
+        goes_on = self.state.alive.squeeze(-1) & (done < ends)
         # A lane that takes no step must not be why lanes are not in step.
         done = torch.where(goes_on, done, done[goes_on][0])
-        most = int((torch.clamp(last, max=float(until)) - done)[goes_on].max())
+        left = int((ends - done)[goes_on].max())
         whole = self._chunk_length()
-        length = self.stepping.length(self.steps_taken, most, whole)
+        length = self.stepping.length(self.steps_taken, left if most is None else min(left, most), whole)
         rounded = -(-length // whole) * whole if self.stepping.wants_whole_chunks else length
         rows = torch.arange(rounded, device=self.device)
         # No lane takes the steps beyond ``length``, and their numbers are of no account.
@@ -231,8 +252,7 @@ class Cohort:
         plans, update = self.update.plans, self.update
         for place in range(len(update.forms)):
             own = (update.index.squeeze(-1) == place).tolist()
-            model = plans[own.index(True)]
-            self.schedules.append(schedules_of(plans, model, own, self.device))
+            self.schedules.append(schedules_of(plans, update.models[place], own, self.device))
 
     def _column(self, values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64, device=self.device)[:, None]
@@ -247,8 +267,9 @@ class Cohort:
         numbers = max(1, sum(self.captured.draws.noise.taken.values()))
         return max(1, min(CHUNK, NOISE // (numbers * self.lanes)))
 
-    def _chunk(self, counts: Tensor, until: int) -> ChunkInput:
+    def _chunk(self, counts: Tensor, until: int | Tensor) -> ChunkInput:
         """What is handed into the steps after ``counts`` steps, shape [T, K]."""
+        ends = torch.as_tensor(until, dtype=torch.float64, device=self.device).view(1, -1, 1)
         in_step = bool((counts == counts[:, :1]).all())
         steps = counts.long()
         return ChunkInput(
@@ -256,7 +277,7 @@ class Cohort:
             steps=steps,
             rows=filled(self.captured.draws.minibatches, self.settings.data_seed, steps[:, 0] if in_step else steps),
             factors=[[schedules.factors(counts)[..., None] for schedules in groups] for groups in self.schedules],
-            until=torch.full((len(counts), 1, 1), float(until), dtype=torch.float64, device=self.device),
+            until=ends.expand(len(counts), -1, 1).contiguous(),
         )
 
     def _note(self, seen: Seen, counts: Tensor, factors: list[list[Tensor]]) -> None:

@@ -8,13 +8,16 @@ number of lanes and the steps left, and not of a clock: a fit's numbers must not
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import torch
 from torch.utils import _pytree as pytree
 
 from sweepvi.engine.lanes.cohort import Cohort
+from sweepvi.engine.lanes.entrant import Entrant
 from sweepvi.engine.lanes.graph import StepGraph
+from sweepvi.engine.lanes.update import Plan
 
 TRACING: Mapping[str, int] = {"cpu": 1 << 23, "cuda": 1 << 30}
 """By type of device: numbers that a step computes in the time that tracing one operation takes, 3 ms.
@@ -58,24 +61,42 @@ def planned(size: int, left: Sequence[int], sizes: Sequence[int], lane_step: flo
     return best(size, 0)[1]
 
 
-def moved(cohort: Cohort, lanes: Sequence[int], size: int) -> Cohort:
-    """A cohort of ``size`` lanes, the first of which go on from where ``lanes`` stand; the rest stay empty."""
-    entrants = [entrant for lane in lanes if (entrant := cohort.entrants[lane]) is not None]
-    found = Cohort(cohort.captured, entrants, size, cohort.settings, cohort.total)
-    # Optimizers that no lane has any more are gone.
-    forms = [cohort.update.forms.index(form) for form in found.update.forms]
-    index = torch.tensor(list(lanes), device=cohort.device)
+def moved(
+    cohort: Cohort, lanes: Sequence[int], size: int, entering: Sequence[Entrant] = (), later: Sequence[Plan] = ()
+) -> Cohort:
+    """A cohort of ``size`` lanes, the first of which go on from where ``lanes`` stand.
+
+    Args:
+        cohort: that it is made of.
+        lanes: of the fits that go on.
+        size: of the new cohort.
+        entering: fits in the lanes after these; the rest stay empty.
+        later: plans of forms that lanes may have later.
+
+    """
+    staying = [entrant for lane in lanes if (entrant := cohort.entrants[lane]) is not None]
+    found = Cohort(cohort.captured, [*staying, *entering], size, cohort.settings, cohort.total, later)
+    # Optimizers that no lane has any more are gone; those that only those have which enter are at their start.
+    common = [form for form in found.update.forms if form in cohort.update.forms]
+    forms = [cohort.update.forms.index(form) for form in common]
+    mine = [found.update.forms.index(form) for form in common]
+    index = torch.tensor(list(lanes), dtype=torch.long, device=cohort.device)
     places = torch.arange(len(lanes), device=cohort.device)
-    state = cohort.state.of_forms(forms)
-    found.state = pytree.tree_map(
-        lambda mine, other: mine.index_copy(0, places, other.index_select(0, index)), found.state, state
+    state = pytree.tree_map(
+        lambda own, other: own.index_copy(0, places, other.index_select(0, index)),
+        found.state.of_forms(mine),
+        cohort.state.of_forms(forms),
     )
-    for groups, form in zip(found.schedules, forms, strict=True):
-        for schedules, before in zip(groups, cohort.schedules[form], strict=True):
-            for place, lane in enumerate(lanes):
-                schedules.states[place] = before.states[lane]
-    for place, lane in enumerate(lanes):
-        found.record.start(place, cohort.course(lane))
+    slots = [*found.state.slots]
+    for place, own in zip(mine, state.slots, strict=True):
+        slots[place] = own
+    found.state = replace(state, slots=slots)
+    for place, form in zip(mine, forms, strict=True):
+        for schedules, before in zip(found.schedules[place], cohort.schedules[form], strict=True):
+            for seat, lane in enumerate(lanes):
+                schedules.states[seat] = before.states[lane]
+    for seat, lane in enumerate(lanes):
+        found.record.start(seat, cohort.course(lane))
     found.steps_taken = cohort.steps_taken
     cohort.stepping.close()
     return found

@@ -171,7 +171,7 @@ class LaneFits(Fits):
     def _enter(self, lane: int, number: int) -> None:
         fit = self._lanes[number]
         self._at[lane] = number
-        self._cohort.put(lane, fit.entrant)
+        self._cohort.put({lane: fit.entrant})
         self._iterates.forget(lane)
         if fit.begun is not None:
             tensors, course = fit.begun
@@ -409,7 +409,7 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
         found = captured(engine)
         seeded = [_restarts(recipe, len(found.start)) for recipe in recipes]
         demand_room(found, _lane_settings(first), max(map(len, seeded)))
-        starts = _Starts(engine)
+        starts = Starts(engine)
         entrants = [_entrants(own, starts, found) for own in seeded]
         fits = LaneFits(recipes, engine, found, entrants)
         capturing(fits.trace)
@@ -421,7 +421,7 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
             fits.close()
 
 
-def _entrants(restarts: Sequence[Recipe], starts: _Starts, found: Captured) -> list[Entrant]:
+def _entrants(restarts: Sequence[Recipe], starts: Starts, found: Captured) -> list[Entrant]:
     """A recipe's fits; its own alone if others, for which nobody asked, cannot be lanes beside it."""
     entrants: list[Entrant] = []
     for recipe in restarts:
@@ -462,7 +462,7 @@ def restart_seeds(seed: int, count: int) -> list[int]:
     return [(seed + number * 0x9E3779B1) % 2**32 for number in range(count)]
 
 
-class _Starts:
+class Starts:
     """Where recipes of one program start; each seed and start is computed once."""
 
     def __init__(self, engine: EagerEngine) -> None:

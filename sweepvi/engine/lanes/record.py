@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -46,12 +47,24 @@ class Record:
         if before is not None:
             self._before[lane] = before
 
+    def forget(self, lanes: Iterable[int]) -> None:
+        """Let go of the chunks that none of these lanes needs."""
+        since = min((self._since[lane] for lane in lanes), default=len(self.chunks))
+        del self.chunks[:since]
+        self._since = [max(0, place - since) for place in self._since]
+
+    def losses(self, lane: int) -> Tensor:
+        """A lane's losses so far, float64."""
+        chunks, before = self.chunks[self._since[lane] :], self._before.get(lane)
+        ran = _joined([chunk.ran[:, lane] for chunk in chunks], torch.bool)
+        losses = _joined([chunk.losses[:, lane] for chunk in chunks], torch.float64)[ran]
+        return losses if before is None else torch.cat([before.losses, losses])
+
     def course(self, lane: int, form: int, labels: list[str]) -> Course:
         """A lane's steps so far, under optimizers of the given form."""
         chunks = self.chunks[self._since[lane] :]
         before = self._before.get(lane)
         ran = _joined([chunk.ran[:, lane] for chunk in chunks], torch.bool)
-        losses = _joined([chunk.losses[:, lane] for chunk in chunks], torch.float64)[ran]
         moved = _joined([chunk.moved[:, lane] for chunk in chunks], torch.bool)[ran]
         rates = {
             label: _joined([chunk.rates[form][place][:, lane] for chunk in chunks], torch.float64)[ran]
@@ -59,9 +72,9 @@ class Record:
         }
         skipped = [place + 1 for place in (~moved).nonzero().flatten().tolist()]
         if before is None:
-            return Course(losses, rates, skipped)
+            return Course(self.losses(lane), rates, skipped)
         return Course(
-            torch.cat([before.losses, losses]),
+            self.losses(lane),
             {label: torch.cat([before.rates[label], own]) for label, own in rates.items()},
             before.skipped + [step + len(before.losses) for step in skipped],
         )

@@ -44,10 +44,10 @@ def lane_scores(
     if draws == 0:
         return torch.empty(len(arena), 0, dtype=torch.float64)
     try:
-        scoring = capturing(lambda: _Scoring(engine, captured))
+        scorer = capturing(lambda: LaneScorer(engine, captured))
     except NotCapturedError:
         return _one_by_one(engine, captured, arena, draws, interrupt, progress)
-    return scoring.run(arena, draws, interrupt, progress)
+    return scorer(arena, draws, interrupt, progress)
 
 
 def _one_by_one(
@@ -67,23 +67,36 @@ def _one_by_one(
     return torch.stack([weights[:shortest] for weights in found])
 
 
-class _Scoring:
+class LaneScorer:
+    """:func:`lane_scores` for many calls; what is traced for one number of lanes is kept for the next of as many.
+
+    Raises ``NotCapturedError``. Plates are those where it is made. A first call for a number of lanes runs the
+    programs, and so belongs into their environment.
+    """
+
     def __init__(self, engine: EagerEngine, captured: Captured) -> None:
+        self._graphs: dict[tuple[int, int], StepGraph] = {}
         self._engine, self._captured = engine, captured
         self._params = captured.unpacked(captured.start)
         _, self._draws = Draws.of(lambda: self._weight(self._params))
         self._demand_equal()
 
-    def run(self, arena: Tensor, draws: int, interrupt: Interrupt, progress: Callable[[int, int], None]) -> Tensor:
+    def __call__(
+        self,
+        arena: Tensor,
+        draws: int,
+        interrupt: Interrupt,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Tensor:
         """See :func:`lane_scores`."""
         each = max(1, min(draws, AT_ONCE // len(arena), BYTES // max(1, self._captured.lane_bytes * len(arena))))
-        graph = None
+        shape = len(arena), each
         found: list[Tensor] = []
         while len(found) * each < draws and not interrupt.requested:
             given = [arena, *self._given(len(found) * each, each)]
-            if graph is None:
-                graph = StepGraph.traced(self._traceable, [], given)
-            found.append(graph([], given)[1][0].double().expand(len(arena), each).cpu())
+            if shape not in self._graphs:
+                self._graphs[shape] = StepGraph.traced(self._traceable, [], given)
+            found.append(self._graphs[shape]([], given)[1][0].double().expand(len(arena), each).cpu())
             progress(min(draws, len(found) * each), draws)
         return torch.cat(found, -1)[:, :draws] if found else torch.empty(len(arena), 0, dtype=torch.float64)
 

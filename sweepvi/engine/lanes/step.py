@@ -51,7 +51,7 @@ class StepInput:
     factors: list[list[Tensor]]
     """The schedules', by form and group: float64, shape [K, 1]."""
     until: Tensor
-    """No lane takes a step after this one: float64, shape [1, 1]."""
+    """No lane takes a step after this one: float64, shape [1, 1], or [K, 1] where each has its own."""
 
 
 @dataclass

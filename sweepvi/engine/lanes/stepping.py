@@ -39,7 +39,7 @@ class ChunkInput:
     factors: list[list[Tensor]]
     """The schedules', by form and group: float64, shape [T, K, 1]."""
     until: Tensor
-    """No lane takes a step after this one: float64, shape [T, 1, 1]."""
+    """No lane takes a step after this one: float64, shape [T, 1, 1], or [T, K, 1] where each has its own."""
 
     def part(self, start: int, end: int) -> ChunkInput:
         """Some of the steps."""

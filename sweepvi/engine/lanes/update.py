@@ -62,19 +62,28 @@ class Update:
         plans: each lane's.
         shapes: parameter name → shape, in the order of the arena's columns.
         device: of the arena.
+        later: plans of forms that lanes may have later.
 
     """
 
-    def __init__(self, plans: Sequence[Plan], shapes: Mapping[str, torch.Size], device: torch.device) -> None:
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        shapes: Mapping[str, torch.Size],
+        device: torch.device,
+        later: Sequence[Plan] = (),
+    ) -> None:
         forms = [form(plan) for plan in plans]
-        self.forms = list(dict.fromkeys(forms))
+        known = {form(plan): plan for plan in reversed([*plans, *later])}
+        self.forms = list(dict.fromkeys([*forms, *map(form, later)]))
         self.plans = list(plans)
         self.index = torch.tensor([[self.forms.index(each)] for each in forms], device=device)
         """Which form each lane has: int64, shape [K, 1]."""
-        self._models = [plans[forms.index(each)] for each in self.forms]
-        self.parts = [_Parts(plan, shapes, device) for plan in self._models]
+        self.models = [known[each] for each in self.forms]
+        """A plan of each form."""
+        self.parts = [_Parts(plan, shapes, device) for plan in self.models]
         self.hyper: list[list[Tree]] = [
-            _hyper([plan if forms[k] == each else self._models[place] for k, plan in enumerate(plans)], device)
+            _hyper([plan if forms[k] == each else self.models[place] for k, plan in enumerate(plans)], device)
             for place, each in enumerate(self.forms)
         ]
         """By form and group. Lanes of other forms calculate with the numbers of the first that has this one, and
@@ -85,9 +94,9 @@ class Update:
         return [self.index, *(leaf for leaf in pytree.tree_leaves(self.hyper) if isinstance(leaf, Tensor))]
 
     def put(self, lane: int, plan: Plan) -> None:
-        """Let a lane have another plan; ``KeyError`` if no lane had one of that form at the start."""
+        """Let a lane have another plan; ``KeyError`` if none of that form was known at the start."""
         if form(plan) not in self.forms:
-            raise KeyError("no lane had a plan of this form")
+            raise KeyError("no plan of this form was known")
         place = self.forms.index(form(plan))
         self.plans[lane] = plan
         self.index[lane] = place

@@ -1,0 +1,302 @@
+"""Trials as lanes of one cohort: a lane whose fit is over is another fit's at the next stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from sweepvi.engine.environment import environment
+from sweepvi.engine.full_data import coverage
+from sweepvi.engine.interrupt import Interrupt
+from sweepvi.engine.lanes.captured import NotCapturedError, captured, capturing
+from sweepvi.engine.lanes.cohort import Cohort
+from sweepvi.engine.lanes.compaction import moved, size_to_go_on
+from sweepvi.engine.lanes.entrant import Entrant
+from sweepvi.engine.lanes.failure import why_not_finite
+from sweepvi.engine.lanes.lane_fits import LADDER, Starts
+from sweepvi.engine.lanes.memory import CHUNK, most_lanes
+from sweepvi.engine.lanes.scoring import LaneScorer
+from sweepvi.engine.lanes.update import Plan, form
+from sweepvi.engine.trial_run import start
+from sweepvi.engine.trials import Ended, Event, Failed, Reached, RungValue, Task, Trials, draws_of_rung, smoothed
+from sweepvi.errors import ConfigError
+from sweepvi.private import sources_forgotten
+from sweepvi.programs import Suspended, reachable_modules
+from sweepvi.settings import LaneSettings
+
+LEAST = 16
+"""Steps that are taken before lanes are looked at again, though one of them is at a stop earlier."""
+
+PADDED = (1, 8, 32, 128, 512)
+"""Numbers of fits that are scored together: a program is traced for each."""
+
+
+class LaneTrials(Trials):
+    """See :class:`Trials`.
+
+    Its program is entered where it is needed, and left again: several of these can be open at a time.
+
+    Args:
+        tasks: the first fits; all are of one program.
+        size: lanes, at most.
+        total: steps of all fits that will ever enter, about.
+        rung_value: see :data:`RungValue`.
+        rung_draws: draws of that, if it is by draws.
+
+    Raises:
+        NotCapturedError: they cannot run as lanes.
+        ConfigError: the model does not run on its data.
+
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], size: int, total: int, rung_value: RungValue = "smoothed", rung_draws: int = 32
+    ) -> None:
+        recipe = tasks[0].recipe
+        assert isinstance(recipe.settings, LaneSettings)
+        self._settings = recipe.settings
+        self._modules = reachable_modules(recipe.reach())
+        self._tasks: dict[int, Task] = {}
+        self._begun: dict[int, float] = {}
+        self._rung: dict[int, int] = {}
+        self._plans: dict[object, Plan] = {}
+        self._steps_of_fits = self._steps_of_room = 0.0
+        self._no_more = False
+        with environment(self._settings, self._modules) as isolation, sources_forgotten():
+            self._engine = start(recipe, isolation)
+            self._captured = captured(self._engine)
+            self._starts = Starts(self._engine)
+            entrants = [self._entrant(task) for task in tasks[:size]]
+            room = most_lanes(self._captured, self._settings)
+            fitting = [each for each in LADDER if each <= min(size, max(room, 1))]
+            wanted = next((each for each in LADDER if each >= min(size, max(1, room))), fitting[-1])
+            self._cohort = Cohort(
+                self._captured,
+                entrants[:1],
+                wanted if wanted <= max(room, 1) else fitting[-1],
+                self._settings,
+                max(1, total // size),
+                list(self._plans.values()),
+            )
+            self._cohort.ended([0])
+            capturing(lambda: self._cohort.trace(self._stops()))
+            self._seen = coverage(self._engine.programs, self._engine.problem, self._settings.score_minibatches)
+            with self._seen.plates():
+                self._scorer = capturing(lambda: LaneScorer(self._engine, self._captured))
+            draws = rung_value == "fixed"
+            self._rung_scorer = capturing(lambda: LaneScorer(self._engine, self._captured)) if draws else None
+            self._rung_draws = rung_draws
+            self._suspended = Suspended(self._modules)
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        with environment(self._settings, self._modules) as isolation, sources_forgotten():
+            self._suspended.put(isolation)
+            try:
+                yield
+            finally:
+                self._suspended.take()
+
+    @property
+    def running(self) -> list[int]:
+        """See :attr:`Trials.running`."""
+        return [task.key for task in self._tasks.values()]
+
+    @property
+    def size(self) -> int:
+        """See :attr:`Trials.size`."""
+        return self._cohort.lanes
+
+    @property
+    def free(self) -> int:
+        """See :attr:`Trials.free`; where lanes share minibatches, all begin together."""
+        if self._captured.draws.minibatches and self._tasks:
+            return 0
+        return self._cohort.lanes - len(self._tasks)
+
+    def enter(self, tasks: Sequence[Task]) -> list[Event]:
+        """See :meth:`Trials.enter`."""
+        entrants: dict[int, Entrant] = {}
+        events: list[Event] = []
+        free = iter([lane for lane in range(self._cohort.lanes) if lane not in self._tasks])
+        with self._inside():
+            for task in tasks:
+                try:
+                    entrant = self._entrant(task)
+                except (NotCapturedError, ConfigError) as error:
+                    events.append(Failed(task.key, str(error)))
+                    continue
+                lane = next(free)
+                entrants[lane] = entrant
+                self._tasks[lane], self._rung[lane], self._begun[lane] = task, 0, 0.0
+            if entrants:
+                self._put(entrants)
+        return events
+
+    def _put(self, entrants: dict[int, Entrant]) -> None:
+        try:
+            self._cohort.put(entrants)
+        except KeyError:
+            # Another form of optimizer: the step is another one from now on.
+            staying = [lane for lane in self._tasks if lane not in entrants]
+            later, size = list(self._plans.values()), self._cohort.lanes
+            self._cohort = moved(self._cohort, staying, size, list(entrants.values()), later)
+            self._reseat([*staying, *entrants])
+
+    def _reseat(self, lanes: Sequence[int]) -> None:
+        """Fits of these lanes are now in the first ones."""
+        for table in (self._tasks, self._rung, self._begun):
+            before = dict(table)
+            table.clear()
+            table.update({seat: before[lane] for seat, lane in enumerate(lanes)})
+
+    def _entrant(self, task: Task) -> Entrant:
+        recipe = task.recipe
+        entrant = Entrant.of(recipe, self._starts.of(recipe), self._starts.optimization(recipe), self._captured)
+        self._plans.setdefault(form(entrant.plan), entrant.plan)
+        return entrant
+
+    def drop(self, keys: Iterable[int]) -> None:
+        """See :meth:`Trials.drop`."""
+        wanted = set(keys)
+        self._leave([lane for lane, task in self._tasks.items() if task.key in wanted])
+
+    def _leave(self, lanes: Sequence[int]) -> None:
+        for lane in lanes:
+            del self._tasks[lane], self._rung[lane], self._begun[lane]
+        self._cohort.ended(lanes)
+
+    def no_more(self) -> None:
+        """No fit will enter any more: lanes that are free may be given up."""
+        self._no_more = True
+
+    def advance(self) -> list[Event]:
+        """See :meth:`Trials.advance`; to the next stop of a lane, but not for fewer steps than pay."""
+        if self._no_more:
+            self._compact()
+        began = time.perf_counter()
+        stops, done = self._stops(), self._cohort.state.done.squeeze(-1)
+        distances = (stops - done)[list(self._tasks)]
+        nearest = int(distances.min())
+        self._cohort.advance(stops, most=min(CHUNK, max(nearest, LEAST)))
+        chunk = self._cohort.record.chunks[-1]
+        self._steps_of_fits += float(chunk.ran.sum())
+        self._steps_of_room += float(chunk.ran.numel())
+        seconds = (time.perf_counter() - began) / len(self._tasks)
+        for lane in self._tasks:
+            self._begun[lane] += seconds
+        events = self._look()
+        self._cohort.record.forget(self._tasks)
+        return events
+
+    def _compact(self) -> None:
+        cohort, lanes = self._cohort, list(self._tasks)
+        if cohort.stepping.graph is None or cohort.stepping.compiled_from is not None or not lanes:
+            return
+        left = [cohort.left[lane] for lane in lanes]
+        size = size_to_go_on(cohort.stepping.graph, cohort.lanes, left, LADDER, cohort.device)
+        if size != cohort.lanes:
+            with self._inside():
+                self._cohort = moved(cohort, lanes, size)
+                self._cohort.trace(self._stops_of(range(len(lanes)), lanes))
+            self._reseat(lanes)
+
+    def _stops(self) -> Tensor:
+        """The step before which each lane is to be looked at next: float64, shape [K]."""
+        return self._stops_of(self._tasks, self._tasks)
+
+    def _stops_of(self, seats: Iterable[int], lanes: Iterable[int]) -> Tensor:
+        stops = torch.zeros(self._cohort.lanes, dtype=torch.float64, device=self._cohort.device)
+        for seat, lane in zip(seats, lanes, strict=True):
+            task, rung = self._tasks[lane], self._rung[lane]
+            stops[seat] = task.rungs[rung] if rung < len(task.rungs) else task.recipe.settings.steps
+        return stops
+
+    def _look(self) -> list[Event]:
+        """What has happened to lanes: rungs, ends, divergences."""
+        cohort = self._cohort
+        done, alive, finite = cohort.done, cohort.alive, cohort.finite
+        at_rung, finished, broken = [], [], []
+        for lane, task in self._tasks.items():
+            rung = self._rung[lane]
+            at_end = done[lane] == task.recipe.settings.steps
+            at_stop = at_end or (rung < len(task.rungs) and done[lane] == task.rungs[rung])
+            if not alive[lane] or (at_stop and not finite[lane]):
+                broken.append(lane)
+            elif at_end:
+                finished.append(lane)
+            elif at_stop:
+                at_rung.append(lane)
+        events: list[Event] = [*self._at_rungs(at_rung), *self._diverged(broken), *self._finished(finished)]
+        self._leave([*broken, *finished])
+        return events
+
+    def _at_rungs(self, lanes: Sequence[int]) -> list[Event]:
+        values = [smoothed(self._cohort.record.losses(lane)) for lane in lanes]
+        if self._rung_scorer is not None and lanes:
+            values = list(map(draws_of_rung, self._scores(self._rung_scorer, lanes, self._rung_draws)))
+        events: list[Event] = []
+        for lane, value in zip(lanes, values, strict=True):
+            task, rung = self._tasks[lane], self._rung[lane]
+            events.append(Reached(task.key, rung, task.rungs[rung], value))
+            self._rung[lane] = rung + 1
+        return events
+
+    def _diverged(self, lanes: Sequence[int]) -> list[Event]:
+        why = why_not_finite(self._cohort, lanes)
+        none = torch.empty(0, dtype=torch.float64)
+        return [self._over(lane, "diverged", why[lane], none) for lane in lanes]
+
+    def _finished(self, lanes: Sequence[int]) -> list[Event]:
+        draws, none = self._settings.score_draws, torch.empty(0, dtype=torch.float64)
+        scored = [lane for lane in lanes if self._tasks[lane].scored and draws]
+        weights = dict(zip(scored, self._scores(self._scorer, scored, draws), strict=True))
+        return [self._over(lane, "finished", "", weights.get(lane, none)) for lane in lanes]
+
+    def _over(self, lane: int, status: str, message: str, log_weights: Tensor) -> Ended:
+        notes = [note for note in (self._cohort.stepping.note, self._seen.note) if note]
+        return Ended(
+            key=self._tasks[lane].key,
+            status="finished" if status == "finished" else "diverged",
+            message=message,
+            steps=self._cohort.done[lane],
+            losses=self._cohort.record.losses(lane),
+            log_weights=log_weights,
+            seconds=self._begun[lane],
+            engine="lanes",
+            notes=notes,
+        )
+
+    def _scores(self, scorer: LaneScorer, lanes: Sequence[int], draws: int) -> list[Tensor]:
+        """Log weights of fresh draws of some lanes, float64, [draws] each."""
+        if not lanes:
+            return []
+        rows = self._cohort.results()[list(lanes)]
+        found: list[Tensor] = []
+        plates = self._seen.plates if scorer is self._scorer else _as_in_steps
+        with self._inside(), plates():
+            while len(found) < len(lanes):
+                part = rows[len(found) : len(found) + PADDED[-1]]
+                size = next(size for size in PADDED if size >= len(part))
+                padded = torch.cat([part, part[:1].expand(size - len(part), -1)])
+                found += list(scorer(padded, draws, Interrupt())[: len(part)])
+        return found
+
+    def occupancy(self) -> tuple[float, float]:
+        """See :meth:`Trials.occupancy`."""
+        found = self._steps_of_fits, self._steps_of_room
+        self._steps_of_fits = self._steps_of_room = 0.0
+        return found
+
+    def close(self) -> None:
+        """See :meth:`Trials.close`."""
+        self._cohort.stepping.close()
+
+
+@contextmanager
+def _as_in_steps() -> Iterator[None]:
+    yield
