@@ -14,7 +14,7 @@ from sweepvi.engine.fits import SKIPS_IN_A_ROW, Fits
 from sweepvi.engine.full_data import coverage
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.outcome import Ledger, Outcome, float64
-from sweepvi.engine.score import log_weights
+from sweepvi.engine.score import SCORE_SEED, log_weights
 from sweepvi.engine.trial_run import start
 from sweepvi.programs import reachable_modules
 from sweepvi.recipe import Recipe
@@ -97,7 +97,7 @@ class EagerFit(Fits):
         # The snapshot has the random state before the score's draws.
         outcome = self.unscored()
         if outcome.status == "finished":
-            self._score(outcome, interrupt, progress)
+            self.score(outcome, interrupt, progress)
         return [outcome]
 
     @property
@@ -124,14 +124,22 @@ class EagerFit(Fits):
             notes=list(self._notes),
         )
 
-    def _score(self, outcome: Outcome, interrupt: Interrupt, progress: Callable[[int, int], None]) -> None:
+    def score(
+        self,
+        outcome: Outcome,
+        interrupt: Interrupt,
+        progress: Callable[[int, int], None],
+        draws: int | None = None,
+        seed: int = SCORE_SEED,
+    ) -> None:
+        """Score a finished outcome on fresh draws; None are as many as the settings say."""
         engine, settings = self.engine, self.settings
-        draws = settings.score_draws
+        draws = settings.score_draws if draws is None else draws
         with engine.optimization.evaluated(), outcome.fitted.late():
             seen = coverage(engine.programs, engine.problem, settings.score_minibatches)
             outcome.data_size, outcome.score_note = seen.data_size, seen.note
             with seen.plates():
-                outcome.log_weights = log_weights(engine.programs, engine.problem, draws, interrupt, progress)
+                outcome.log_weights = log_weights(engine.programs, engine.problem, draws, interrupt, progress, seed)
         if len(outcome.log_weights) < draws:
             outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
 

@@ -121,7 +121,9 @@ class EagerTrials(Trials):
         return [Reached(task.key, self._rung - 1, engine.step_count, value)]
 
     def _over(self, task: Task) -> Ended:
-        [outcome] = self._fit.outcomes(Interrupt(), lambda done, total: None) if task.scored else [self._fit.unscored()]
+        outcome = self._fit.unscored()
+        if outcome.status == "finished":
+            self._fit.score(outcome, Interrupt(), lambda done, total: None, task.score_draws, task.score_seed)
         self._task = None
         empty = torch.empty(0, dtype=torch.float64)
         return Ended(

@@ -26,12 +26,13 @@ def log_weights(
     draws: int,
     interrupt: Interrupt,
     progress: Callable[[int, int], None],
+    seed: int = SCORE_SEED,
 ) -> Tensor:
     """Log p(data, z) - log q(z) for fresh draws z of the guide: float64, shape [draws].
 
     Shorter if the user interrupts. A draw at which the model's own arithmetic fails is NaN.
     """
-    pyro.set_rng_seed(SCORE_SEED)
+    pyro.set_rng_seed(seed)
     weights: list[float] = []
     with torch.no_grad():
         while len(weights) < draws and not interrupt.requested:

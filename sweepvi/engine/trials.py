@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from sweepvi.engine.score import SCORE_SEED
 from sweepvi.recipe import Recipe
 
 RungValue: TypeAlias = Literal["smoothed", "fixed"]
@@ -26,8 +27,10 @@ class Task:
     recipe: Recipe
     rungs: tuple[int, ...] = ()
     """Steps after which a value is wanted, increasing, before the last."""
-    scored: bool = True
-    """Whether the finished fit is to be scored on fresh draws."""
+    score_draws: int | None = None
+    """Fresh draws on which the finished fit is scored; None is what its recipe says."""
+    score_seed: int = SCORE_SEED
+    """Of these draws, equal for fits that are to be compared."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from sweepvi.engine.lanes.lane_fits import LADDER, Starts
 from sweepvi.engine.lanes.memory import CHUNK, most_lanes
 from sweepvi.engine.lanes.scoring import LaneScorer
 from sweepvi.engine.lanes.update import Plan, form
+from sweepvi.engine.score import SCORE_SEED
 from sweepvi.engine.trial_run import start
 from sweepvi.engine.trials import Ended, Event, Failed, Reached, RungValue, Task, Trials, draws_of_rung, smoothed
 from sweepvi.errors import ConfigError
@@ -33,6 +35,22 @@ LEAST = 16
 
 PADDED = (1, 8, 32, 128, 512)
 """Numbers of fits that are scored together: a program is traced for each."""
+
+
+@dataclass
+class _Seat:
+    """A fit in a lane."""
+
+    task: Task
+    rung: int = 0
+    """The next one."""
+    seconds: float = 0.0
+
+    @property
+    def stop(self) -> int:
+        """The step after which it is to be looked at next."""
+        rungs = self.task.rungs
+        return rungs[self.rung] if self.rung < len(rungs) else self.task.recipe.settings.steps
 
 
 class LaneTrials(Trials):
@@ -60,9 +78,7 @@ class LaneTrials(Trials):
         assert isinstance(recipe.settings, LaneSettings)
         self._settings = recipe.settings
         self._modules = reachable_modules(recipe.reach())
-        self._tasks: dict[int, Task] = {}
-        self._begun: dict[int, float] = {}
-        self._rung: dict[int, int] = {}
+        self._seats: dict[int, _Seat] = {}
         self._plans: dict[object, Plan] = {}
         self._steps_of_fits = self._steps_of_room = 0.0
         self._no_more = False
@@ -104,7 +120,7 @@ class LaneTrials(Trials):
     @property
     def running(self) -> list[int]:
         """See :attr:`Trials.running`."""
-        return [task.key for task in self._tasks.values()]
+        return [seat.task.key for seat in self._seats.values()]
 
     @property
     def size(self) -> int:
@@ -114,15 +130,15 @@ class LaneTrials(Trials):
     @property
     def free(self) -> int:
         """See :attr:`Trials.free`; where lanes share minibatches, all begin together."""
-        if self._captured.draws.minibatches and self._tasks:
+        if self._captured.draws.minibatches and self._seats:
             return 0
-        return self._cohort.lanes - len(self._tasks)
+        return self._cohort.lanes - len(self._seats)
 
     def enter(self, tasks: Sequence[Task]) -> list[Event]:
         """See :meth:`Trials.enter`."""
         entrants: dict[int, Entrant] = {}
         events: list[Event] = []
-        free = iter([lane for lane in range(self._cohort.lanes) if lane not in self._tasks])
+        free = iter([lane for lane in range(self._cohort.lanes) if lane not in self._seats])
         with self._inside():
             for task in tasks:
                 try:
@@ -132,7 +148,7 @@ class LaneTrials(Trials):
                     continue
                 lane = next(free)
                 entrants[lane] = entrant
-                self._tasks[lane], self._rung[lane], self._begun[lane] = task, 0, 0.0
+                self._seats[lane] = _Seat(task)
             if entrants:
                 self._put(entrants)
         return events
@@ -142,17 +158,14 @@ class LaneTrials(Trials):
             self._cohort.put(entrants)
         except KeyError:
             # Another form of optimizer: the step is another one from now on.
-            staying = [lane for lane in self._tasks if lane not in entrants]
+            staying = [lane for lane in self._seats if lane not in entrants]
             later, size = list(self._plans.values()), self._cohort.lanes
             self._cohort = moved(self._cohort, staying, size, list(entrants.values()), later)
             self._reseat([*staying, *entrants])
 
     def _reseat(self, lanes: Sequence[int]) -> None:
         """Fits of these lanes are now in the first ones."""
-        for table in (self._tasks, self._rung, self._begun):
-            before = dict(table)
-            table.clear()
-            table.update({seat: before[lane] for seat, lane in enumerate(lanes)})
+        self._seats = {place: self._seats[lane] for place, lane in enumerate(lanes)}
 
     def _entrant(self, task: Task) -> Entrant:
         recipe = task.recipe
@@ -163,11 +176,11 @@ class LaneTrials(Trials):
     def drop(self, keys: Iterable[int]) -> None:
         """See :meth:`Trials.drop`."""
         wanted = set(keys)
-        self._leave([lane for lane, task in self._tasks.items() if task.key in wanted])
+        self._leave([lane for lane, seat in self._seats.items() if seat.task.key in wanted])
 
     def _leave(self, lanes: Sequence[int]) -> None:
         for lane in lanes:
-            del self._tasks[lane], self._rung[lane], self._begun[lane]
+            del self._seats[lane]
         self._cohort.ended(lanes)
 
     def no_more(self) -> None:
@@ -180,21 +193,20 @@ class LaneTrials(Trials):
             self._compact()
         began = time.perf_counter()
         stops, done = self._stops(), self._cohort.state.done.squeeze(-1)
-        distances = (stops - done)[list(self._tasks)]
-        nearest = int(distances.min())
+        nearest = int((stops - done)[list(self._seats)].min())
         self._cohort.advance(stops, most=min(CHUNK, max(nearest, LEAST)))
         chunk = self._cohort.record.chunks[-1]
         self._steps_of_fits += float(chunk.ran.sum())
         self._steps_of_room += float(chunk.ran.numel())
-        seconds = (time.perf_counter() - began) / len(self._tasks)
-        for lane in self._tasks:
-            self._begun[lane] += seconds
+        seconds = (time.perf_counter() - began) / len(self._seats)
+        for seat in self._seats.values():
+            seat.seconds += seconds
         events = self._look()
-        self._cohort.record.forget(self._tasks)
+        self._cohort.record.forget(self._seats)
         return events
 
     def _compact(self) -> None:
-        cohort, lanes = self._cohort, list(self._tasks)
+        cohort, lanes = self._cohort, list(self._seats)
         if cohort.stepping.graph is None or cohort.stepping.compiled_from is not None or not lanes:
             return
         left = [cohort.left[lane] for lane in lanes]
@@ -202,35 +214,27 @@ class LaneTrials(Trials):
         if size != cohort.lanes:
             with self._inside():
                 self._cohort = moved(cohort, lanes, size)
-                self._cohort.trace(self._stops_of(range(len(lanes)), lanes))
-            self._reseat(lanes)
+                self._reseat(lanes)
+                self._cohort.trace(self._stops())
 
     def _stops(self) -> Tensor:
-        """The step before which each lane is to be looked at next: float64, shape [K]."""
-        return self._stops_of(self._tasks, self._tasks)
-
-    def _stops_of(self, seats: Iterable[int], lanes: Iterable[int]) -> Tensor:
-        stops = torch.zeros(self._cohort.lanes, dtype=torch.float64, device=self._cohort.device)
-        for seat, lane in zip(seats, lanes, strict=True):
-            task, rung = self._tasks[lane], self._rung[lane]
-            stops[seat] = task.rungs[rung] if rung < len(task.rungs) else task.recipe.settings.steps
-        return stops
+        """The step after which each lane is to be looked at next: float64, shape [K]."""
+        stops = torch.zeros(self._cohort.lanes, dtype=torch.float64)
+        for lane, seat in self._seats.items():
+            stops[lane] = seat.stop
+        return stops.to(self._cohort.device)
 
     def _look(self) -> list[Event]:
         """What has happened to lanes: rungs, ends, divergences."""
         cohort = self._cohort
         done, alive, finite = cohort.done, cohort.alive, cohort.finite
         at_rung, finished, broken = [], [], []
-        for lane, task in self._tasks.items():
-            rung = self._rung[lane]
-            at_end = done[lane] == task.recipe.settings.steps
-            at_stop = at_end or (rung < len(task.rungs) and done[lane] == task.rungs[rung])
+        for lane, seat in self._seats.items():
+            at_stop = done[lane] == seat.stop
             if not alive[lane] or (at_stop and not finite[lane]):
                 broken.append(lane)
-            elif at_end:
-                finished.append(lane)
             elif at_stop:
-                at_rung.append(lane)
+                (at_rung if seat.rung < len(seat.task.rungs) else finished).append(lane)
         events: list[Event] = [*self._at_rungs(at_rung), *self._diverged(broken), *self._finished(finished)]
         self._leave([*broken, *finished])
         return events
@@ -241,9 +245,9 @@ class LaneTrials(Trials):
             values = list(map(draws_of_rung, self._scores(self._rung_scorer, lanes, self._rung_draws)))
         events: list[Event] = []
         for lane, value in zip(lanes, values, strict=True):
-            task, rung = self._tasks[lane], self._rung[lane]
-            events.append(Reached(task.key, rung, task.rungs[rung], value))
-            self._rung[lane] = rung + 1
+            seat = self._seats[lane]
+            events.append(Reached(seat.task.key, seat.rung, seat.stop, value))
+            seat.rung += 1
         return events
 
     def _diverged(self, lanes: Sequence[int]) -> list[Event]:
@@ -252,38 +256,42 @@ class LaneTrials(Trials):
         return [self._over(lane, "diverged", why[lane], none) for lane in lanes]
 
     def _finished(self, lanes: Sequence[int]) -> list[Event]:
-        draws, none = self._settings.score_draws, torch.empty(0, dtype=torch.float64)
-        scored = [lane for lane in lanes if self._tasks[lane].scored and draws]
-        weights = dict(zip(scored, self._scores(self._scorer, scored, draws), strict=True))
-        return [self._over(lane, "finished", "", weights.get(lane, none)) for lane in lanes]
+        weights: dict[int, Tensor] = {}
+        # Those that are scored alike are scored together.
+        for seed, draws in dict.fromkeys(self._scoring_of(lane) for lane in lanes):
+            alike = [lane for lane in lanes if self._scoring_of(lane) == (seed, draws)]
+            weights |= zip(alike, self._scores(self._scorer, alike, draws, seed), strict=True)
+        return [self._over(lane, "finished", "", weights[lane]) for lane in lanes]
+
+    def _scoring_of(self, lane: int) -> tuple[int, int]:
+        task = self._seats[lane].task
+        return task.score_seed, task.recipe.settings.score_draws if task.score_draws is None else task.score_draws
 
     def _over(self, lane: int, status: str, message: str, log_weights: Tensor) -> Ended:
         notes = [note for note in (self._cohort.stepping.note, self._seen.note) if note]
         return Ended(
-            key=self._tasks[lane].key,
+            key=self._seats[lane].task.key,
             status="finished" if status == "finished" else "diverged",
             message=message,
             steps=self._cohort.done[lane],
             losses=self._cohort.record.losses(lane),
             log_weights=log_weights,
-            seconds=self._begun[lane],
+            seconds=self._seats[lane].seconds,
             engine="lanes",
             notes=notes,
         )
 
-    def _scores(self, scorer: LaneScorer, lanes: Sequence[int], draws: int) -> list[Tensor]:
+    def _scores(self, scorer: LaneScorer, lanes: Sequence[int], draws: int, seed: int = SCORE_SEED) -> list[Tensor]:
         """Log weights of fresh draws of some lanes, float64, [draws] each."""
-        if not lanes:
-            return []
         rows = self._cohort.results()[list(lanes)]
         found: list[Tensor] = []
-        plates = self._seen.plates if scorer is self._scorer else _as_in_steps
-        with self._inside(), plates():
+        plates = self._seen.plates() if scorer is self._scorer else nullcontext()
+        with self._inside(), plates:
             while len(found) < len(lanes):
                 part = rows[len(found) : len(found) + PADDED[-1]]
                 size = next(size for size in PADDED if size >= len(part))
                 padded = torch.cat([part, part[:1].expand(size - len(part), -1)])
-                found += list(scorer(padded, draws, Interrupt())[: len(part)])
+                found += list(scorer(padded, draws, Interrupt(), seed=seed)[: len(part)])
         return found
 
     def occupancy(self) -> tuple[float, float]:
@@ -295,8 +303,3 @@ class LaneTrials(Trials):
     def close(self) -> None:
         """See :meth:`Trials.close`."""
         self._cohort.stepping.close()
-
-
-@contextmanager
-def _as_in_steps() -> Iterator[None]:
-    yield

@@ -87,13 +87,14 @@ class LaneScorer:
         draws: int,
         interrupt: Interrupt,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        seed: int = SCORE_SEED,
     ) -> Tensor:
-        """See :func:`lane_scores`."""
+        """See :func:`lane_scores`; draws are those of ``seed``."""
         each = max(1, min(draws, AT_ONCE // len(arena), BYTES // max(1, self._captured.lane_bytes * len(arena))))
         shape = len(arena), each
         found: list[Tensor] = []
         while len(found) * each < draws and not interrupt.requested:
-            given = [arena, *self._given(len(found) * each, each)]
+            given = [arena, *self._given(len(found) * each, each, seed)]
             if shape not in self._graphs:
                 self._graphs[shape] = StepGraph.traced(self._traceable, [], given)
             found.append(self._graphs[shape]([], given)[1][0].double().expand(len(arena), each).cpu())
@@ -121,12 +122,12 @@ class LaneScorer:
             return [], [vmap(lambda row: of_draw(row, {}, []))(arena)[:, None]]
         return [], [vmap(of_lane, randomness="error")(arena)]
 
-    def _given(self, first: int, count: int) -> list[Tensor]:
+    def _given(self, first: int, count: int, seed: int = SCORE_SEED) -> list[Tensor]:
         """Noise by sort and minibatches of some draws: shape [count, …] each."""
         device = self._captured.start.device
         steps = torch.arange(first, first + count, device=device)
-        noise = self._draws.noise.filled(torch.tensor([SCORE_SEED], device=device), steps, STREAM)
-        rows = filled(self._draws.minibatches, SCORE_SEED, steps)
+        noise = self._draws.noise.filled(torch.tensor([seed], device=device), steps, STREAM)
+        rows = filled(self._draws.minibatches, seed, steps)
         return [*(noise[sort][:, 0] for sort in self._draws.noise.taken), *rows]
 
     def _demand_equal(self) -> None:
