@@ -6,17 +6,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sweepvi import __version__, catalogue, config, telling
 from sweepvi.command import Command, parse
-from sweepvi.errors import ConfigError, DivergedError, SweepviError, collected, raise_if, unique
+from sweepvi.errors import ConfigError, SweepviError
 
 if TYPE_CHECKING:
     from sweepvi.recipe import Recipe
     from sweepvi.results import FitResult
+    from sweepvi.sweep.running import SweepResult
 
     Run = tuple[FitResult, Path]
 
@@ -62,7 +62,7 @@ def _run(command: Command) -> int:
     from sweepvi import preflight
 
     if command.hydra_flags:
-        overrides = preflight.composed(command, [command.overrides])[0].overrides if command.cfg else command.overrides
+        overrides = preflight.composed(command).overrides if command.cfg else command.overrides
         return _enter_hydra(command, overrides, lambda _: None)
     return _run_many(command) if command.multirun else _run_one(command)
 
@@ -71,7 +71,7 @@ def _run_one(command: Command) -> int:
     from sweepvi import preflight
     from sweepvi.config.overrides import quoted
 
-    [made] = preflight.composed(command, [command.overrides])
+    made = preflight.composed(command)
     recipe = preflight.checked(made, command)
     if command.resume:
         made.overrides.append(f"hydra.run.dir={quoted(str(command.resume))}")
@@ -85,39 +85,35 @@ def _run_one(command: Command) -> int:
 
 
 def _run_many(command: Command) -> int:
-    """Every combination of comma-separated values, one fit after another, by Hydra's own sweeper."""
+    """A sweep, as one job of Hydra's."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
-    from sweepvi import preflight, recipe
-    from sweepvi.config.overrides import forced, values_of
+    from sweepvi import preflight
+    from sweepvi.config.overrides import quoted
 
-    variants = preflight.composed(command, list(config.combinations(command.overrides, command.extra)))
-    _, problems = collected(*(partial(preflight.checked, made, command, job) for job, made in enumerate(variants)))
-    raise_if(unique(problems))
-    swept = {
-        text.lstrip("+").partition("=")[0] for text in command.overrides if len(values_of(text, command.extra)) > 1
-    }
-    runs: list[tuple[FitResult, Path, str]] = []
+    plan, made = preflight.planned(command)
+    folder = preflight.sweep_folder(plan, made)
+    results: list[SweepResult] = []
 
-    def job(composed: Any) -> None:
-        plain = OmegaConf.to_container(composed, resolve=True)
-        assert isinstance(plain, dict)
-        nodes = {str(key): node for key, node in plain.items() if key not in config.SELECTIONS}
-        given = [text.lstrip("+") for text in HydraConfig.get().overrides.task]
-        label = " ".join(text for text in given if text.partition("=")[0] in swept)
-        try:
-            runs.append((*_fit(recipe.build(nodes), command), label))
-        except DivergedError as error:
-            runs.append((error.result, Path(HydraConfig.get().runtime.output_dir), label))
-        if runs[-1][0].status == "interrupted":
-            raise KeyboardInterrupt
+    def job(_: Any) -> None:
+        from sweepvi.sweep.running import run
 
-    base = variants[0].overrides[: -len(variants[0].given) or None]
-    failed = _enter_hydra(command, [*base, *map(forced, command.overrides)], job)
-    if not command.quiet and runs:
-        print(telling.many(runs))
-    return failed or max((_status_of(result) for result, *_ in runs), default=FAILED)
+        results.append(run(plan, Path(HydraConfig.get().runtime.output_dir), _view(command)))
+
+    # The plan composes the trials; all that is left for Hydra is the folder and the log.
+    hydra = [text for text in made.given if text.lstrip("+~").startswith("hydra")]
+    failed = _enter_hydra(command, [*hydra, f"hydra.sweep.dir={quoted(str(folder))}"], job, "the sweep")
+    if not results:
+        return failed or FAILED
+    if not command.quiet and results[0].text:
+        print(results[0].text)
+    return results[0].exit_status
+
+
+def _view(command: Command) -> Any:
+    from sweepvi.sweep.live import live_view
+
+    return live_view(not command.quiet)
 
 
 def _fit(recipe: Recipe, command: Command) -> Run:
@@ -138,8 +134,8 @@ def _status_of(result: FitResult) -> int:
     return {"finished": FINISHED, "diverged": FAILED, "interrupted": INTERRUPTED}[result.status]
 
 
-def _enter_hydra(command: Command, overrides: Sequence[str], task: Callable[[Any], None]) -> int:
-    """Run the task as a Hydra job; returns Hydra's own exit status, 0 if it ran the task.
+def _enter_hydra(command: Command, overrides: Sequence[str], task: Callable[[Any], None], what: str = "the fit") -> int:
+    """Run the task, ``what`` in words, as a Hydra job; returns Hydra's own exit status, 0 if it ran the task.
 
     Hydra reports what a task raises in its own way, and exits; so exceptions are carried around it.
     """
@@ -153,8 +149,8 @@ def _enter_hydra(command: Command, overrides: Sequence[str], task: Callable[[Any
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            log.error("the fit failed", exc_info=error)
-            raised.append(error if isinstance(error, SweepviError) else _failed(error))
+            log.error("%s failed", what, exc_info=error)
+            raised.append(error if isinstance(error, SweepviError) else _failed(error, what))
 
     extra = ["--config-dir", str(command.extra)] if command.extra and not command.hydra_flags else []
     flags = [*command.hydra_flags, *extra, *(["--multirun"] if command.multirun else [])]
@@ -171,7 +167,7 @@ def _enter_hydra(command: Command, overrides: Sequence[str], task: Callable[[Any
     return 0
 
 
-def _failed(error: BaseException) -> SweepviError:
+def _failed(error: BaseException, what: str) -> SweepviError:
     from sweepvi.loading import described
 
-    return SweepviError(f"the fit failed: {described(error)}; the run's log has the traceback")
+    return SweepviError(f"{what} failed: {described(error)}; the log in its folder has the traceback")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweepvi import config, engine, recipe, registry
 from sweepvi.command import Command
@@ -16,28 +16,59 @@ from sweepvi.recipe import RESUMABLE, Recipe, fingerprint
 from sweepvi.results import occupied
 from sweepvi.run_folder import CHECKPOINT
 
+if TYPE_CHECKING:
+    from sweepvi.sweep.plan import Plan
 
-def composed(command: Command, variants: Sequence[Sequence[str]]) -> list[config.Composition]:
-    """The configuration of each list of overrides; ``ConfigError`` with all that is wrong with any of them."""
-    problems, base, source = list(command.problems), None, command.resume or command.rerun
-    if source and not (command.resume and source.is_file()):
-        base, found = config.read_run(source)
-        wrong = (problem for group, node in base.items() for problem in registry.check(group, node) if not found)
-        found = found or [replace(problem, key=f"{source}: {problem.key}") for problem in wrong]
-        base, problems = None if found else base, problems + found
-    untrusted = config.scan(command.extra) if command.extra else []
-    problems += untrusted
-    compositions = []
-    for overrides in variants:
-        if source and base is None:
+
+class Composer:
+    """Composes a command's configuration, for any overrides: on an earlier run's, with the user's folder.
+
+    Attributes:
+        problems: everything wrong with the command, the earlier run and the folder.
+
+    """
+
+    def __init__(self, command: Command) -> None:
+        source = command.resume or command.rerun
+        self._command, self._base, self.problems = command, None, list(command.problems)
+        self._names_a_run = source is not None
+        if source and not (command.resume and source.is_file()):
+            base, found = config.read_run(source)
+            wrong = (problem for group, node in base.items() for problem in registry.check(group, node) if not found)
+            found = found or [replace(problem, key=f"{source}: {problem.key}") for problem in wrong]
+            self._base = None if found else base
+            self.problems += found
+        untrusted = config.scan(command.extra) if command.extra else []
+        self._trusted = not untrusted
+        self.problems += untrusted
+
+    def __call__(self, overrides: Sequence[str]) -> config.Composition:
+        """The configuration of overrides of one value each, with what is wrong with it as a composition."""
+        if self._names_a_run and self._base is None:
             overrides = [text for text in overrides if not _names_code(text)]
-        made = config.compose(overrides, command.extra, base, trusted=not untrusted)
-        problems += made.problems
-        problems += recipe.check(made.config) if made.config else []
-        problems += _changed(base, made.config) if command.resume and base else []
-        compositions.append(made)
-    raise_if(unique(problems))
-    return compositions
+        return config.compose(overrides, self._command.extra, self._base, self._trusted)
+
+    def checked(self, overrides: Sequence[str]) -> config.Composition:
+        """The same, with everything that is wrong with the configuration of a single run."""
+        made = self(overrides)
+        made.problems += recipe.check(made.config) if made.config else []
+        if self._command.resume and self._base:
+            made.problems += _changed(self._base, made.config)
+        if not self._command.cfg:
+            made.problems += [
+                Problem(text, "is a setting of a sweep; add -m")
+                for text in overrides
+                if text.lstrip("+~").partition("=")[0].partition(".")[0] in config.SWEEPING
+            ]
+        return made
+
+
+def composed(command: Command) -> config.Composition:
+    """The configuration of a single run; ``ConfigError`` with all that is wrong with it."""
+    composer = Composer(command)
+    made = composer.checked(command.overrides)
+    raise_if(unique([*composer.problems, *made.problems]))
+    return made
 
 
 def _names_code(text: str) -> bool:
@@ -56,9 +87,38 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[Problem]:
     ]
 
 
-def checked(made: config.Composition, command: Command, job: int | None = None) -> Recipe:
-    """The recipe, after a trial run; ``job`` is the number of a multirun's fit. ``ConfigError`` says what is wrong."""
-    built, problems = collected(partial(recipe.build, made.config), lambda: _check_folder(made, command, job))
+def planned(command: Command) -> tuple[Plan, config.Composition]:
+    """The plan of a sweep, and the composition that it starts from; ``ConfigError`` with all that is wrong with it."""
+    from sweepvi.sweep.planning import plan_of
+
+    composer = Composer(command)
+    [plan], problems = collected(partial(plan_of, command.overrides, composer, command.extra))
+    raise_if(unique([*composer.problems, *problems]))
+    made = composer(plan.overrides)
+    raise_if(_wrong_with_sweeper(made))
+    folder = sweep_folder(plan, made)
+    raise_if(_in_the_way(folder, "hydra.sweep.dir") or occupied(folder))
+    return plan, made
+
+
+STUDY = "STUDY"
+"""What stands in ``hydra.sweep.dir`` for a hash of the study's identity."""
+
+
+def sweep_folder(plan: Plan, made: config.Composition) -> Path:
+    """The sweep's folder: the same for the same study."""
+    return Path(str(made.hydra.sweep.dir).replace(STUDY, recipe.config_hash(plan.identity())))
+
+
+def _wrong_with_sweeper(made: config.Composition) -> list[Problem]:
+    sweeper = made.hydra.runtime.choices["hydra/sweeper"]
+    message = "sweeps are run by sweepvi's own sweeper: leave this out"
+    return [] if sweeper == "sweepvi" else [Problem.of("hydra/sweeper", sweeper, message)]
+
+
+def checked(made: config.Composition, command: Command) -> Recipe:
+    """The recipe, after a trial run; ``ConfigError`` says what is wrong."""
+    built, problems = collected(partial(recipe.build, made.config), lambda: _check_folder(made, command))
     if problems:
         raise ConfigError(problems)
     if command.resume:
@@ -67,15 +127,21 @@ def checked(made: config.Composition, command: Command, job: int | None = None) 
     return built[0]
 
 
-def _check_folder(made: config.Composition, command: Command, job: int | None) -> None:
+def _check_folder(made: config.Composition, command: Command) -> None:
     """Whether the run's folder can be made, and holds no run yet."""
     if command.resume:
         return
-    folder = Path(str(made.hydra.run.dir)) if job is None else Path(str(made.hydra.sweep.dir)) / str(job)
-    in_the_way = [parent for parent in (folder, *folder.parents) if parent.exists() and not parent.is_dir()]
-    key = "hydra.run.dir" if job is None else "hydra.sweep.dir"
-    raise_if([Problem.of(key, str(folder), f"{parent} is a file, not a folder") for parent in in_the_way])
+    folder = Path(str(made.hydra.run.dir))
+    mode = made.hydra.mode
+    raise_if([Problem.of("hydra.mode", mode.name, "several fits are run by -m")] if mode and mode.name != "RUN" else [])
+    raise_if(_in_the_way(folder, "hydra.run.dir"))
     raise_if(occupied(folder))
+
+
+def _in_the_way(folder: Path, key: str) -> list[Problem]:
+    """A file where a folder must be."""
+    found = [parent for parent in (folder, *folder.parents) if parent.exists() and not parent.is_dir()]
+    return [Problem.of(key, str(folder), f"{parent} is a file, not a folder") for parent in found]
 
 
 def _check_checkpoint(folder: Path, recipe: Recipe) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +31,6 @@ def one(result: FitResult, folder: Path) -> str:
     lines.append(f"saved in {shown(folder)}")
     lines.append(f"{verb} with: {command(verb, folder, result.config)}")
     return "\n".join(lines)
-
-
-def many(runs: Sequence[tuple[FitResult, Path, str]]) -> str:
-    """A line a run of a multirun, best ELBO first; the last of each run's entries says what sets it apart."""
-    ranked = sorted(runs, key=lambda run: run[0].elbo if run[0].elbo is not None else float("-inf"), reverse=True)
-    cells = [(result.status, f"ELBO {elbo(result)}", label, shown(folder)) for result, folder, label in ranked]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
 def elbo(result: FitResult) -> str:

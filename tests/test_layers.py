@@ -35,11 +35,17 @@ MAY_IMPORT = {
     "config": {"errors", "refused"},
     "api": BASE | COMPONENTS | {"registry", "recipe", "engine", "results", "run_folder", "report", "progress"},
     "command": {"errors"},
-    "preflight": BASE | {"api", "config", "engine", "recipe", "registry", "command", "results", "run_folder"},
-    "catalogue": {"config", "registry", "keys"},
+    "preflight": BASE | {"api", "config", "engine", "recipe", "registry", "command", "results", "run_folder"}
+    | {"sweep"},
+    "catalogue": {"config", "registry", "keys", "sweep"},
     "telling": {"config", "results"},
     "cli": BASE
-    | {"__init__", "config", "command", "preflight", "catalogue", "telling", "progress", "api", "recipe", "results"},
+    | {"__init__", "config", "command", "preflight", "catalogue", "telling", "progress", "api", "recipe", "results"}
+    | {"sweep"},
+    "sweep": BASE
+    | COMPONENTS
+    | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling", "report", "progress"}
+    | {"diagnostics", "__init__"},
     "probing": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling"}

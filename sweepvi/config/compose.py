@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,16 +74,6 @@ def compose(
         nodes = {group: node for group, node in made.config.items() if isinstance(node, dict)}
         made.searches = {group: node.pop(SEARCH) for group, node in nodes.items() if SEARCH in node}
     return made
-
-
-def combinations(overrides: Iterable[str], extra: Path | None = None) -> Iterator[list[str]]:
-    """Every combination of a sweep's values, in the order of Hydra's own sweeper.
-
-    An override that cannot be read is passed on as it is, for :func:`compose` to report.
-    """
-    from sweepvi.config.overrides import values_of
-
-    return map(list, itertools.product(*(values_of(text, extra) for text in overrides)))
 
 
 def version_base() -> dict[str, str]:

@@ -30,7 +30,7 @@ def groups() -> tuple[str, ...]:
     import yaml
 
     primary = yaml.safe_load((conf_dir() / "config.yaml").read_text(encoding="utf-8"))
-    return tuple(name for entry in primary["defaults"] if isinstance(entry, dict) for name in entry)
+    return tuple(name for entry in primary["defaults"] if isinstance(entry, dict) for name in entry if " " not in name)
 
 
 def options(group: str, extra: Path | None = None) -> list[str]:

@@ -124,23 +124,6 @@ def forced(text: str) -> str:
     return "++" + text.lstrip("+") if "." in key and key[0] != "~" and not key.startswith("hydra.") else text
 
 
-def values_of(text: str, extra: Path | None) -> list[str]:
-    """An override for each value of a sweep; what is none, or cannot be read, as it is."""
-    override = parsed(text)
-    if override is None or not override.is_sweep_override():
-        return [text]
-    value = override.value()
-    try:
-        values = (
-            value.filter(options(override.key_or_group, extra))
-            if isinstance(value, Glob)
-            else list(override.sweep_string_iterator())
-        )
-    except (HydraException, ValueError):
-        return [text]
-    return [f"{override.get_key_element()}={entry}" for entry in values] or [text]
-
-
 def base_texts(base: Mapping[str, Any], replaced: Mapping[str, Any]) -> list[str]:
     """An earlier run's configuration as overrides, but for the groups in ``replaced`` and for Python paths."""
     texts = []
