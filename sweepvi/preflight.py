@@ -89,10 +89,13 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[Problem]:
 
 def planned(command: Command) -> tuple[Plan, config.Composition]:
     """The plan of a sweep, and the composition that it starts from; ``ConfigError`` with all that is wrong with it."""
-    from sweepvi.sweep.planning import plan_of
+    from sweepvi.sweep.planning import NOTHING, plan_of
 
     composer = Composer(command)
     [plan], problems = collected(partial(plan_of, command.overrides, composer, command.extra))
+    if composer.problems:
+        # What is wrong with the command may be why.
+        problems = [problem for problem in problems if problem.message != NOTHING]
     raise_if(unique([*composer.problems, *problems]))
     made = composer(plan.overrides)
     raise_if(_wrong_with_sweeper(made))

@@ -171,12 +171,24 @@ FILES = {
     "c_option/experiment/absent.yaml": EXPERIMENT + "defaults:\n  - override /optimizer: adan\n",
     "c_option/experiment/unpackaged.yaml": "optimizer: {lr: 0.1}\n",
     "c_option/experiment/nulled.yaml": EXPERIMENT + "optimizer: null\n",
+    "c_search/optimizer/unknown.yaml": "name: adam\nsearch: {lrr: 'interval(0.1, 1)'}\n",
+    "c_search/optimizer/outside.yaml": "name: adam\nsearch: {lr: 'interval(-1, 1)'}\n",
+    "c_search/optimizer/fixed.yaml": "name: adam\nsearch: {lr: 0.1, eps: '1e-8'}\n",
+    "c_search/optimizer/log.yaml": "name: adam\nsearch: {lr: 'tag(log, interval(0, 1))'}\n",
+    "c_search/optimizer/list.yaml": "name: adam\nsearch: [lr]\n",
+    "c_search/sweep/code.yaml": "space: {model.path: 'mine.py:model,mine.py:two'}\n",
+    "c_search_hydra/sweep/hydra.yaml": "space: {hydra.job.name: 'a,b'}\n",
+    "c_search/sweep/strange.yaml": "trials: 3\n",
     "c_option/optimizer/wrong_ending.yml": "name: adam\n",
 }
 
 
 def custom(model: str, *more: str) -> tuple[str, ...]:
     return ("model=custom", f"model.path={model}", *more)
+
+
+def extra(folder: str, *overrides: str) -> tuple[str, ...]:
+    return ("--config-dir", folder, *overrides)
 
 
 def guided(guide: str, *more: str) -> tuple[str, ...]:
@@ -405,7 +417,7 @@ SWEEPS = [
     ("-m optimiser.lr=0.1,0.2", ["optimiser.lr", "did you mean optimizer?"]),
     ("-m engine.seed=range(-1,2)", ["engine.seed = -1", "a whole number >= 0"]),
     ("-m engine.seed=range(0,3,0)", ["engine.seed=range(0,3,0)"]),
-    ("-m optimizer.lr=interval(0.1,1)", ["optimizer.lr=interval(0.1,1)"]),
+    ("-m optimizer.lr=interval(0.1,1)", ["optimizer.lr=interval(0.1,1)", "sweep.n_trials=100"]),
     ("-m optimizer=glob(zzz*)", ["optimizer=glob(zzz*)", OPTIMIZERS]),
     ("-m optimizer.lr=0.1,", ["optimizer.lr=0.1,", FORMS]),
     ("-m hello", ["hello", FORMS]),
@@ -421,7 +433,76 @@ SWEEPS = [
     ),
     (("-m", *custom("mine.py:model", "model.data=mine.py:data,mine.py:short")), ["does not run on its data"]),
     ("-m resume=run", ["resume", "-m"]),
-    ("-m optimizer.lr=0.1,0.2 hydra.sweep.dir=sweep", ["sweep/0", "holds a run already"]),
+    ("-m optimizer.lr=0.1,0.2 hydra.sweep.dir=run", ["run holds a run already"]),
+    ("-m optimizer.lr=0.1,0.2 hydra.sweep.dir=notes.txt", ["hydra.sweep.dir", "notes.txt is a file"]),
+    ("-m optimizer.lr=0.1,0.2 hydra/sweeper=basic", ["hydra/sweeper = 'basic'", "sweepvi's own"]),
+    ("hydra.mode=MULTIRUN", ["hydra.mode = 'MULTIRUN'", "-m"]),
+    # The space.
+    ("-m", ["sweep: nothing is searched", "sweep=quick"]),
+    ("-m optimizer=adam", ["sweep: nothing is searched"]),
+    ("-m optimizer=schedule_free_prodigy sweep.n_trials=9", ["sweep: nothing is searched"]),
+    ("-m optimizer.lrr=interval(0,1) sweep.n_trials=9", ["optimizer.lrr = 0.0", "did you mean lr"]),
+    ("-m optimizer=adam,sgd optimizer.etta=1,2", ["optimizer.etta = 1", "no such key", "valid: amsgrad, betas"]),
+    ("-m optimizer.lr=tag(log,interval(0,1)) sweep.n_trials=9", ["optimizer.lr=tag(log,interval(0,1))", "bounds > 0"]),
+    ("-m optimizer.lr=tag(log,interval(-1,1)) sweep.n_trials=9", ["optimizer.lr=tag", "bounds > 0, not -1"]),
+    ("-m optimizer.lr=tag(lgo,interval(1,2)) sweep.n_trials=9", ["no such tag: lgo; valid: log"]),
+    ("-m optimizer.lr=tag(log,choice(1,2))", ["optimizer.lr=tag(log,choice(1,2))", "between two bounds"]),
+    ("-m optimizer.lr=interval(1,0.1) sweep.n_trials=9", ["optimizer.lr=interval(1,0.1)", "is empty"]),
+    ("-m optimizer.lr=interval(0.1,inf) sweep.n_trials=9", ["optimizer.lr=interval(0.1,inf)", "finite bounds"]),
+    ("-m optimizer.lr=interval(-1,1) sweep.n_trials=9", ["optimizer.lr = -1.0", "> 0", "searched is interval(-1,1)"]),
+    ("-m engine.steps=interval(10,99) sweep.n_trials=9", ["engine.steps", "a whole number", "int(interval(10,99))"]),
+    ("-m engine.steps=interval(10,99) sweep.sampler=grid sweep.n_trials=9", ["engine.steps=interval", "sampler=grid"]),
+    ("-m engine.seed=range(5,5)", ["engine.seed=range(5,5)", "is empty"]),
+    ("-m engine.seed=range(0,9) engine.seed=1,2", ["engine.seed=1,2", "searched twice"]),
+    (
+        "-m engine.seed=range(1000) optimizer.lr=range(1,1001)",
+        ["1,000,000 combinations", "sweep.max_grid=1000000", "sweep.n_trials"],
+    ),
+    ("-m engine.seed=range(10) sweep.max_grid=9", ["10 combinations", "sweep.max_grid=10"]),
+    ("-m engine.restarts=4 engine.seed=0,1", ["engine.restarts = 4", "sweep.seeds"]),
+    ("-m engine.restarts=1,2", ["engine.restarts = '1,2'", "sweep.seeds"]),
+    ("-m optimizer.name=adam,sgd", ["optimizer.name=adam,sgd", "choose with optimizer=a,b"]),
+    ("-m experiment.lr=1,2", ["experiment.lr=1,2", "choose with experiment=a,b"]),
+    ("-m optimizer@x=adam,sgd", ["optimizer@x=adam,sgd", "a group keeps its place"]),
+    ("-m hydra.job.name=a,b", ["hydra.job.name=a,b", "Hydra's own"]),
+    ("-m optimizer.lr.x=1,2", ["optimizer.lr has no keys"]),
+    # The settings.
+    ("sweep.n_trials=5", ["sweep.n_trials=5", "add -m"]),
+    ("sweep=quick", ["sweep=quick", "add -m"]),
+    ("workers.cpus=2", ["workers.cpus=2", "add -m"]),
+    ("-m sweep=qiuck", ["sweep = 'qiuck'", "did you mean quick?", "default, estimators, learning_rate"]),
+    ("-m sweep=quick sweep.trials=5", ["sweep.trials = 5", "did you mean n_trials?", "sampler"]),
+    ("-m sweep=quick sweep.n_trials=5,6", ["sweep.n_trials=5,6", "takes one value"]),
+    ("-m sweep=quick sweep.n_trials=0", ["sweep.n_trials = 0", "a whole number >= 1"]),
+    ("-m sweep=quick sweep.sampler=tpee", ["sweep.sampler = 'tpee'", "tpe, gp, cmaes, random, qmc, nsga2, grid"]),
+    ("-m sweep=quick sweep.pruner=asha", ["sweep.pruner = 'asha'", "hyperband, successive_halving"]),
+    ("-m sweep=quick sweep.objective=[]", ["sweep.objective", "at least one of elbo"]),
+    ("-m sweep=quick sweep.objective=[elbo,elbo]", ["sweep.objective", "twice"]),
+    ("-m sweep=quick sweep.objective=[loss]", ["sweep.objective = ['loss']", "elbo, k_hat, seconds, heldout"]),
+    ("-m sweep=quick sweep.storage=nowhere", ["sweep.storage", "postgresql://host/name", "journal:PATH"]),
+    ("-m sweep=quick sweep.storage='postgresql://me:pw@host/x'", ["sweep.storage: holds a password", "env:NAME"]),
+    ("-m sweep=quick sweep.enqueue=[{optimizer.eps:1}]", ["sweep.enqueue.0.optimizer.eps = 1", "is not searched"]),
+    ("-m sweep=quick sweep.enqueue=[{optimizer:sgd}]", ["sweep.enqueue.0.optimizer = 'sgd'", "is not in the space"]),
+    ("-m sweep=quick workers.gpus=all", ["workers.gpus = 'all'", "auto"]),
+    ("-m sweep=quick workers.per_device=0 workers.lanse=3", ["2 problems", "workers.per_device = 0", "mean lanes"]),
+    (("-m", "sweep.space={optimiser: 'a,b'}"), ["sweep.space.optimiser = 'a,b'", "did you mean optimizer?"]),
+    (("-m", "sweep.space={optimizer.lr: 0.1}"), ["sweep.space", "text"]),
+    (("-m", "sweep.space={optimizer.lr: '0.1'}"), ["sweep.space.optimizer.lr = '0.1'", "searches nothing"]),
+    # Files.
+    (("-m", *extra("c_search", "optimizer=unknown", "sweep.n_trials=9")), ["optimizer.lrr", "did you mean lr"]),
+    (("-m", *extra("c_search", "optimizer=outside", "sweep.n_trials=9")), ["optimizer.lr = -1.0", "interval(-1, 1)"]),
+    (
+        ("-m", *extra("c_search", "optimizer=fixed", "sweep.n_trials=9")),
+        ["optimizer.search.lr = 0.1", "must be text", "optimizer.search.eps = '1e-8'", "searches nothing"],
+    ),
+    (("-m", *extra("c_search", "optimizer=log", "sweep.n_trials=9")), ["optimizer.search.lr", "bounds > 0"]),
+    (("-m", *extra("c_search", "optimizer=list", "sweep.n_trials=9")), ["optimizer.search", "must be a mapping"]),
+    (
+        ("-m", *extra("c_search", "sweep=code", *custom("mine.py:model"))[:-1]),
+        ["sweep.space.model.path", "a file alone never runs code"],
+    ),
+    (("-m", *extra("c_search_hydra", "sweep=hydra")), ["hydra.yaml: space.hydra.job.name", "Hydra's own"]),
+    (("-m", *extra("c_search", "sweep=strange", "engine.seed=0,1")), ["sweep.trials = 3", "did you mean n_trials?"]),
 ]
 
 PYTHON = [
@@ -540,10 +621,6 @@ RUNS = [
     ("rerun=rerun/code.yaml", ["model.path", "missing", PATHS]),
     ("rerun=rerun/python.yaml", ["python.yaml: model", "Python object"]),
 ]
-
-
-def extra(folder: str, *overrides: str) -> tuple[str, ...]:
-    return ("--config-dir", folder, *overrides)
 
 
 FOLDERS = [
@@ -676,7 +753,6 @@ def template(tmp_path_factory):
         patch.chdir(folder)
         assert main([*fit, "hydra.run.dir=run"]) == 0
         assert main([*fit, "optimizer.lr=0.5", "hydra.run.dir=run2"]) == 0
-    shutil.copytree(folder / "run", folder / "sweep" / "0")
     (checkpoint,) = (folder / "run").glob("checkpoint*")
     good, other = checkpoint.read_bytes(), (folder / "run2" / checkpoint.name).read_bytes()
     shutil.rmtree(folder / "run2")

@@ -234,8 +234,11 @@ def test_version_from_module_and_script(tmp_path):
 
 
 def test_cfg_job_prints_the_configuration_and_runs_nothing(short, tmp_path):
-    out, _ = run([*SHORT, "--cfg", "job"], tmp_path)
-    assert yaml.safe_load(out) == yaml.safe_load((short[0] / "config.yaml").read_text())
+    out, _ = run([*SHORT, "--cfg", "job", "sweep=quick"], tmp_path)
+    shown = yaml.safe_load(out)
+    assert {group: shown.pop(group) for group in ("sweep", "workers")}["sweep"]["n_trials"] == 30
+    assert shown["optimizer"].pop("search") == {"lr": "tag(log, interval(1e-3, 0.3))"}
+    assert shown == yaml.safe_load((short[0] / "config.yaml").read_text())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,8 +10,12 @@ import yaml
 
 from sweepvi import api, config, recipe, registry
 from sweepvi.catalogue import yaml_text
+from sweepvi.keys import keys_of
+from sweepvi.sweep.grammar import domain_of
+from sweepvi.sweep.settings import SweepSettings, WorkerSettings
 
-OPTIONS = [(group, name) for group in config.groups() for name in config.options(group)]
+OPTIONS = [(group, name) for group in config.groups() if group not in config.SWEEPING for name in config.options(group)]
+SWEEPING = {"sweep": SweepSettings, "workers": WorkerSettings}
 REQUIRED = {
     ("estimator", "trace_enum"): ["estimator.strict_enumeration_warning=false"],  # the default model has
     ("estimator", "trace_tmc"): ["estimator.strict_enumeration_warning=false"],  # nothing to enumerate
@@ -53,7 +57,7 @@ def test_composes_builds_and_steps(group, name):
 def test_every_component_has_a_file_and_every_file_a_component():
     for group in registry.GROUPS:
         assert sorted(registry.names(group)) == config.options(group)
-    assert config.groups() == (*registry.GROUPS, *config.SELECTIONS)
+    assert config.groups() == (*registry.GROUPS, *config.SWEEPING, *config.SELECTIONS)
 
 
 @pytest.mark.parametrize("row", registry.rows(), ids=lambda row: f"{row.group}-{row.name}")
@@ -61,6 +65,8 @@ def test_a_file_says_what_the_class_says(row):
     """Same keys, same order, same defaults; a comment on each."""
     text = (config.conf_dir() / row.group / f"{row.name}.yaml").read_text()
     written = yaml.safe_load(text)
+    searched = written.pop(config.SEARCH, {})
+    assert set(searched) <= {spec.name for spec in row.specs()}
     assert list(written) == ["name", *(spec.name for spec in row.specs())]
     assert written.pop("name") == row.name
     for spec in row.specs():
@@ -69,9 +75,49 @@ def test_a_file_says_what_the_class_says(row):
         else:
             default = registry.plain(spec.default, spec.key.component)
             assert yaml_text(complete(spec, written[spec.name])) == yaml_text(default)
+    every_key_has_a_comment(text)
+
+
+def every_key_has_a_comment(text):
     for line in text.splitlines():
-        if re.match(r" *[a-z_]+:", line) and not line.startswith("name:") and "- name:" not in line:
+        if re.match(r" *[a-z_.]+:", line) and not line.startswith("name:") and "- name:" not in line:
             assert " # " in line, f"{line} has no comment"
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group in SWEEPING for name in config.options(group)], ids=str
+)
+def test_a_file_of_a_sweep_says_what_the_class_says(group, name):
+    text = (config.conf_dir() / group / f"{name}.yaml").read_text()
+    assert text.startswith("# ")
+    every_key_has_a_comment(text)
+    written = yaml.safe_load(text)
+    specs = keys_of(SWEEPING[group])
+    assert list(written) == [spec.name for spec in specs]
+    SWEEPING[group](**written)
+    if (group, name) in (("sweep", "default"), ("workers", "local")):
+        assert SWEEPING[group](**written) == SWEEPING[group]()
+
+
+def test_what_sweeps_need_is_no_part_of_a_fits_configuration():
+    made = config.compose(["optimizer=adam", "sweep=quick", "sweep.seed=3"])
+    assert tuple(made.config) == registry.GROUPS
+    assert config.SEARCH not in made.config["optimizer"]
+    assert made.searches["optimizer"].keys() == {"lr"}
+    assert (made.sweeping["sweep"]["seed"], made.sweeping["sweep"]["n_trials"]) == (3, 30)
+
+
+@pytest.mark.parametrize("name", registry.names("optimizer"))
+def test_every_optimizers_step_size_is_searched_around_its_default(name):
+    made = config.compose([f"optimizer={name}"])
+    if name == "schedule_free_prodigy":
+        assert made.searches == {}
+        return
+    [(key, text)] = made.searches["optimizer"].items()
+    domain = domain_of(f"optimizer.{key}={text}")
+    assert domain.distribution.log
+    low, high, default = domain.distribution.low, domain.distribution.high, made.config["optimizer"][key]
+    assert 5 * low <= default <= high / 5
 
 
 def complete(spec, value):
