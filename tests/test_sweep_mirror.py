@@ -120,10 +120,7 @@ def test_a_url_can_be_kept_elsewhere(tmp_path, mirror, monkeypatch, form):
             "sqlite:////nowhere/at/all.db cannot be reached: unable to open database file",
         ),
         ("sqlite:///garbage.db", "garbage.db cannot be reached: file is not a database"),
-        (
-            "postgresql://nobody@127.0.0.1:1/none",
-            "the database postgresql:.* (cannot be reached|needs a package that is not installed: psycopg2)",
-        ),
+        ("postgresql://nobody@127.0.0.1:1/none", "the database postgresql:.* (be reached|not installed: psycopg)"),
         ("journal:/proc/none/log", "journal:/proc/none/log cannot be reached"),
     ],
 )

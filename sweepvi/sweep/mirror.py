@@ -151,7 +151,7 @@ def _storage(url: str) -> optuna.storages.BaseStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path)))
     options: dict[str, Any] = {}
-    if url.startswith("postgresql"):
+    if url.partition(":")[0] in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
         options = {"connect_args": {"connect_timeout": CONNECT_SECONDS}}
     return RDBStorage(url, engine_kwargs=options)
 
