@@ -142,3 +142,9 @@ class EagerTrials(Trials):
         """See :meth:`Trials.occupancy`; a lone fit is always busy."""
         found, self._steps = self._steps, 0.0
         return found, found
+
+    def no_more(self) -> None:
+        """See :meth:`Trials.no_more`."""
+
+    def close(self) -> None:
+        """See :meth:`Trials.close`."""

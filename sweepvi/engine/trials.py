@@ -107,6 +107,11 @@ class Trials(ABC):
     def occupancy(self) -> tuple[float, float]:
         """Steps of fits, and steps that there was room for, since this was last asked."""
 
+    @abstractmethod
+    def no_more(self) -> None:
+        """No fit will enter in a while: room that is free may be given up."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of what runs in the background."""
 

@@ -148,7 +148,7 @@ class LaneTrials(Trials):
                     continue
                 lane = next(free)
                 entrants[lane] = entrant
-                self._seats[lane] = _Seat(task)
+                self._seats[lane], self._no_more = _Seat(task), False
             if entrants:
                 self._put(entrants)
         return events
@@ -184,7 +184,7 @@ class LaneTrials(Trials):
         self._cohort.ended(lanes)
 
     def no_more(self) -> None:
-        """No fit will enter any more: lanes that are free may be given up."""
+        """See :meth:`Trials.no_more`."""
         self._no_more = True
 
     def advance(self) -> list[Event]:

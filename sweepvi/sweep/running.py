@@ -1,0 +1,132 @@
+"""A sweep from its plan to its folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweepvi.errors import SweepviError
+from sweepvi.report import sweep_report
+from sweepvi.sweep import best, ending, table
+from sweepvi.sweep.controller import Controller, path_of_log
+from sweepvi.sweep.interrupt import Stopping, stoppable
+from sweepvi.sweep.live import View
+from sweepvi.sweep.log import EventLog
+from sweepvi.sweep.mirror import Mirror
+from sweepvi.sweep.plan import Plan
+from sweepvi.sweep.protocol import Setup
+from sweepvi.sweep.records import StudyRecord, TrialRecord
+from sweepvi.sweep.slots import slots_of, threads_of
+from sweepvi.sweep.study import Study, now
+
+FINISHED, FAILED, INTERRUPTED = 0, 1, 130
+
+
+@dataclass
+class SweepResult:
+    """What a sweep has come to."""
+
+    record: StudyRecord
+    folder: Path
+    plan: Plan
+    status: str
+    """``finished``, ``failed`` if no trial has a score, or ``interrupted``."""
+    text: str
+    """How it is told."""
+
+    @property
+    def exit_status(self) -> int:
+        """Of a command that ends with it."""
+        return {"finished": FINISHED, "failed": FAILED, "interrupted": INTERRUPTED}[self.status]
+
+
+def run(plan: Plan, folder: Path, view: View) -> SweepResult:
+    """Run a study to its end, or on from where it was left; everything is in its folder then.
+
+    Args:
+        plan: what is searched.
+        folder: of the sweep; the study that is there goes on.
+        view: hears of progress.
+
+    Raises:
+        ConfigError: the folder is of another study, another process runs it, or its database cannot be reached.
+        SweepviError: workers do not start, or the disk is full; what was computed before is kept.
+
+    """
+    mirror = Mirror(plan.settings.storage, folder, folder.resolve().name)
+    mirror.check()
+    with EventLog(folder) as log, stoppable() as stopping:
+        study = Study(plan, log)
+        try:
+            _compute(study, folder, view, stopping)
+        finally:
+            view.close()
+        return _finished(study, folder, mirror, stopping)
+
+
+def _compute(study: Study, folder: Path, view: View, stopping: Stopping) -> None:
+    plan = study.plan
+    if not study.unfinished and study.asked >= study.total and not _finalists(study):
+        return
+    slots = slots_of(plan.workers, _wants_cuda(plan))
+    if not slots:
+        raise SweepviError("there is no place for a worker: workers.gpus and workers.cpus leave none")
+    threads = threads_of(len(slots))
+    setup = Setup(
+        given=plan.given,
+        threads=threads,
+        rung_value="smoothed" if _compares_losses(plan) else "fixed",
+        rung_draws=plan.settings.rung_draws,
+        path=sys.path,
+        memory=plan.workers.memory,
+        objectives=tuple(plan.settings.objective),
+        target=plan.settings.target,
+    )
+    study.note({"event": "session", "started": now(), "workers": len(slots)})
+    with path_of_log(folder).open("ab") as output:
+        controller = Controller(study, slots, setup, view, output, threads)
+        done = False
+        try:
+            controller.start()
+            controller.run(stopping)
+            if not stopping.requested:
+                controller.finals(_finalists(study), stopping)
+            done = True
+        finally:
+            controller.close(at_once=not done or stopping.requested)
+            controller.note_occupancy()
+
+
+def _wants_cuda(plan: Plan) -> bool:
+    engines = plan.identity()["configuration"]["engine"]
+    return any(str(node["device"]).startswith("cuda") for node in (engines if isinstance(engines, list) else [engines]))
+
+
+def _compares_losses(plan: Plan) -> bool:
+    """Whether all fits estimate the same bound, so that their losses can be compared."""
+    identity = plan.identity()
+    return isinstance(identity["configuration"]["estimator"], dict) and not any(
+        name.startswith("estimator") for name in identity["space"]
+    )
+
+
+def _finalists(study: Study) -> list[TrialRecord]:
+    """The trials that are to be scored again, and have not been."""
+    settings, record = study.plan.settings, study.record
+    chosen = record.ranked if len(record.objectives) == 1 else record.pareto
+    return [trial for trial in chosen[: settings.finalists] if len(trial.finals) < settings.final_seeds + 1]
+
+
+def _finished(study: Study, folder: Path, mirror: Mirror, stopping: Stopping) -> SweepResult:
+    """Make everything else in the folder of the log."""
+    record = study.record
+    table.write(record, folder)
+    commands = best.write(record, folder, lambda trial: study.plan.configuration(trial.params))
+    sweep_report.write(record, folder)
+    trouble = mirror.sync(record)
+    mirror.close()
+    over = study.asked >= study.total and not study.unfinished
+    status = "interrupted" if stopping.requested and not over else "finished" if record.scored else "failed"
+    told = ending.text(record, folder, commands)
+    return SweepResult(record, folder, study.plan, status, f"{told}\nnote: {trouble}" if trouble else told)

@@ -1,0 +1,177 @@
+"""Slots: the places on this machine where a worker can run, and the processes in them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO
+
+from sweepvi.sweep.protocol import Answer, Setup, Turn
+from sweepvi.sweep.settings import WorkerSettings
+
+PATIENCE = 3.0
+"""Seconds that a process has to leave by itself."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one worker."""
+
+    number: int
+    device: int | None
+    """CUDA device; None is a processor."""
+
+    def environment(self, threads: int) -> dict[str, str]:
+        """Environment variables of its worker: set before torch is imported, which reads them once."""
+        devices = "" if self.device is None else str(self.device)
+        counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        # A device's number, as torch counts, is that of the list: 0 is the only one.
+        return {**os.environ, **counts, "CUDA_VISIBLE_DEVICES": devices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def devices() -> list[int]:
+    """The CUDA devices that this process may use, by number."""
+    import torch
+
+    return list(range(torch.cuda.device_count()))
+
+
+def slots_of(settings: WorkerSettings, cuda: bool) -> list[Slot]:
+    """The slots of this machine.
+
+    Args:
+        settings: which are wanted.
+        cuda: whether fits are to run on CUDA devices; otherwise each takes a processor.
+
+    """
+    if cuda:
+        chosen = devices() if settings.gpus == "auto" else list(settings.gpus)
+        places: list[int | None] = [device for device in chosen for _ in range(settings.per_device)]
+        places += [None] * (settings.cpus or 0)
+    else:
+        places = [None] * (processors() if settings.cpus is None else settings.cpus)
+    return [Slot(number, device) for number, device in enumerate(places)]
+
+
+def threads_of(slots: int) -> int:
+    """Threads of torch in each of so many workers."""
+    return max(1, processors() // max(1, slots))
+
+
+@dataclass
+class Process:
+    """A worker's process, with the line to it."""
+
+    slot: Slot
+    started: float
+    popen: subprocess.Popen[bytes]
+    connection: Connection
+    turns: int = 0
+    """How often it has spoken."""
+    trials: int = 0
+    """Fits that it has been given."""
+    heard: float = field(default_factory=time.monotonic)
+    """When it was last spoken to."""
+
+    @classmethod
+    def start(cls, slot: Slot, threads: int, log: IO[bytes]) -> Process:
+        """Start a worker; it imports what it needs while others do other things."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", "sweepvi.sweep.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=_with_package(slot.environment(threads)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Signals of the terminal are for the controller.
+                start_new_session=True,
+            )
+        return cls(slot, time.monotonic(), popen, Connection(ours.detach()))
+
+    def send(self, message: Setup | Answer) -> bool:
+        """Say something; whether there is still somebody to hear it."""
+        self.heard = time.monotonic()
+        try:
+            self.connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def receive(self) -> Turn | None:
+        """What it says; None if it has died."""
+        try:
+            found = self.connection.recv()
+        except (EOFError, ConnectionResetError, OSError):
+            return None
+        self.turns += 1
+        self.heard = time.monotonic()
+        return found
+
+    def has_grown(self, settings: WorkerSettings) -> bool:
+        """Whether it has more memory than is its share, and should be replaced when it has nothing to do."""
+        share = settings.memory * 2**30 if settings.memory is not None else 0.8 * _memory() / max(1, processors())
+        return _resident(self.popen.pid) > 0.9 * share
+
+    def kill(self) -> None:
+        """End it at once, with all that it has started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+        self.connection.close()
+
+    def leave(self) -> None:
+        """Let it go: it has been told to, and has some seconds for it."""
+        try:
+            self.popen.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self.kill()
+
+    def epitaph(self) -> str:
+        """How it died, in words."""
+        code = self.popen.wait()
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                return f"its worker was killed by {signal.Signals(-code).name}{_memory_hint(-code)}"
+        return f"its worker ended with status {code}"
+
+
+def _memory() -> int:
+    """Bytes of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _resident(pid: int) -> int:
+    """Bytes that a process has in memory; 0 where the system does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _memory_hint(number: int) -> str:
+    return ", as the system does where memory runs out" if number == signal.SIGKILL else ""
+
+
+def _with_package(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which a new Python finds this package."""
+    here = str(Path(__file__).parents[2])
+    paths = [here, *filter(None, [environment.get("PYTHONPATH")])]
+    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}
