@@ -69,6 +69,21 @@ def test_a_final_that_is_there_twice_counts_once(tmp_path):
     assert len(StudyRecord.read(logs.write(tmp_path, events)).finals) == 1
 
 
+def test_trials_are_in_order_however_they_came(tmp_path):
+    events = [logs.header(), *(logs.asked(number, {}, {}) for number in (5, 3, 7, 0))]
+    assert [trial.number for trial in StudyRecord.of(events).trials] == [0, 3, 5, 7]
+
+
+def test_a_number_that_json_does_not_have_is_not_a_number(tmp_path):
+    rung = {"event": "rung", "number": 0, "rung": 0, "step": 7, "resource": 1, "value": None}
+    events = [logs.header(), rung, logs.ended(0, values=[None], curve=[[0, None]])]
+    [trial] = StudyRecord.of(events).trials
+    assert math.isnan(trial.value)
+    assert math.isnan(trial.rungs[0].value)
+    assert math.isnan(trial.curve[0][1])
+    assert not trial.is_scored
+
+
 def test_unknown_events_are_skipped(tmp_path):
     events = [logs.header(), {"event": "later", "number": 4}, logs.asked(0, {}, {})]
     assert [trial.number for trial in StudyRecord.read(logs.write(tmp_path, events)).trials] == [0]

@@ -47,7 +47,7 @@ def frozen(trial: TrialRecord, record: StudyRecord) -> FrozenTrial:
     state, values = trial.state, trial.values
     if state == COMPLETE and (not values or any(map(math.isnan, values))):
         state = FAIL
-    since = datetime.fromisoformat(record.created).replace(tzinfo=None) if record.created else datetime(2000, 1, 1)
+    since = _began(record)
     return FrozenTrial(
         number=-1,
         trial_id=-1,
@@ -62,6 +62,11 @@ def frozen(trial: TrialRecord, record: StudyRecord) -> FrozenTrial:
         system_attrs=trial.system_attrs,
         intermediate_values={rung.resource: rung.value for rung in trial.rungs},
     )
+
+
+def _began(record: StudyRecord) -> datetime:
+    """When the sweep began, as Optuna has it: in local time, without saying so."""
+    return datetime.fromisoformat(record.created or "2000-01-01").astimezone().replace(tzinfo=None)
 
 
 def _attributes(trial: TrialRecord) -> dict[str, Any]:

@@ -151,7 +151,7 @@ class StudyRecord:
     @property
     def trials(self) -> list[TrialRecord]:
         """All trials, by number."""
-        return [self._trials[number] for number in sorted(self._trials)]
+        return list(self._trials.values())
 
     @property
     def finals(self) -> list[Final]:
@@ -223,12 +223,19 @@ class StudyRecord:
         return ours != theirs and all(mine >= yours for mine, yours in zip(ours, theirs, strict=True))
 
     def _at(self, number: int) -> TrialRecord:
-        return self._trials.setdefault(number, TrialRecord(number))
+        if number not in self._trials:
+            last = next(reversed(self._trials), -1)
+            self._trials[number] = TrialRecord(number)
+            if number < last:
+                self._trials = dict(sorted(self._trials.items()))
+        return self._trials[number]
 
     def _asked(self, event: Mapping[str, Any]) -> None:
+        number = event["number"]
+        self._at(number)
         # A trial that a crash interrupted is asked again: what it had reached counts no more.
-        self._trials[event["number"]] = TrialRecord(
-            event["number"], params=dict(event["params"]), distributions=dict(event.get("distributions", {}))
+        self._trials[number] = TrialRecord(
+            number, params=dict(event["params"]), distributions=dict(event.get("distributions", {}))
         )
 
     def _rung(self, event: Mapping[str, Any]) -> None:
@@ -239,6 +246,7 @@ class StudyRecord:
         trial = self._at(event["number"])
         for key in _ENDED & event.keys():
             setattr(trial, key, event[key])
+        trial.values = [_number(value) for value in trial.values] if trial.values else None
         trial.curve = [(step, _number(loss)) for step, loss in event.get("curve") or ()]
 
     def _final(self, event: Mapping[str, Any]) -> None:
