@@ -111,9 +111,9 @@ def _run_many(command: Command) -> int:
 
 
 def _view(command: Command) -> Any:
-    from sweepvi.sweep.live import live_view
+    from sweepvi.sweep.live import view_for
 
-    return live_view(not command.quiet)
+    return view_for(not command.quiet)
 
 
 def _fit(recipe: Recipe, command: Command) -> Run:

@@ -201,6 +201,10 @@ class StudyRecord:
                 found.setdefault(trial.reason or trial.state.lower(), []).append(trial)
         return dict(sorted(found.items(), key=lambda entry: -len(entry[1])))
 
+    def is_better(self, one: TrialRecord, other: TrialRecord) -> bool:
+        """Whether a trial that can win beats another one, by the first objective."""
+        return self._gains(one)[0] > self._gains(other)[0]
+
     def frame(self) -> pd.DataFrame:
         """All trials as a table, with the columns of ``trials.csv``."""
         import pandas as pd
