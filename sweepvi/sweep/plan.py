@@ -13,7 +13,7 @@ from sweepvi.config.overrides import quoted
 from sweepvi.errors import Problem, raise_if
 from sweepvi.sweep.grammar import Domain
 from sweepvi.sweep.settings import SweepSettings, WorkerSettings
-from sweepvi.sweep.space import Config, Dimension, Space, Structure, complete_node, value_at
+from sweepvi.sweep.space import Config, Dimension, Space, Structure, complete_node, copied, value_at
 
 WATCHING = ("log_every", "checkpoint_every", "threads", "memory", "restarts")
 """Keys of ``engine`` that change no trial."""
@@ -104,14 +104,13 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What makes this study the one it is, as plain data: another identity is another study."""
         structures = [self._space.structure(chosen) for chosen in self._space.covering()]
+        bases = [_base(structure) for structure in structures]
         nodes: dict[str, Any] = {}
         for group in registry.GROUPS:
             distinct: list[Any] = []
-            for structure in structures:
-                node = structure.complete[group]
-                kept = {key: value for key, value in node.items() if group != "engine" or key not in WATCHING}
-                if kept not in distinct:
-                    distinct.append(kept)
+            for base in bases:
+                if base[group] not in distinct:
+                    distinct.append(base[group])
             nodes[group] = distinct[0] if len(distinct) == 1 else distinct
         searched = {one.name: one.domain.text for structure in structures for one in structure.dimensions}
         settings = {key: _listed(getattr(self.settings, key)) for key in DECISIVE}
@@ -164,6 +163,15 @@ class Plan:
         return found
 
 
+def _base(structure: Structure) -> Config:
+    """The structure's configuration without what is searched, and without what changes no trial."""
+    nodes = _complete(structure, structure.first_values())
+    for key in [*(one.key for one in structure.dimensions), *(f"engine.{name}" for name in WATCHING)]:
+        parent, _, name = key.rpartition(".")
+        value_at(nodes, parent).pop(name, None)
+    return nodes
+
+
 def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
@@ -171,13 +179,12 @@ def _listed(value: Any) -> Any:
 def _complete(structure: Structure, values: Mapping[str, Any]) -> Config:
     """The structure's configuration with values; only groups that they touch are built anew."""
     nodes = structure.with_values(values)
-    touched = {key.partition(".")[0] for key in values}
     return {
-        group: _alone(group, complete_node(group, nodes[group]) if group in touched else dict(complete))
-        for group, complete in structure.complete.items()
+        group: _alone(group, complete_node(group, node) if group in structure.searched else structure.complete[group])
+        for group, node in nodes.items()
     }
 
 
 def _alone(group: str, node: dict[str, Any]) -> dict[str, Any]:
-    """A node of one fit: no restarts."""
-    return {**node, "restarts": 1} if group == "engine" and "restarts" in node else node
+    """A copy of a node for one fit: no restarts."""
+    return {**copied(node), "restarts": 1} if group == "engine" and "restarts" in node else copied(node)

@@ -15,7 +15,7 @@ from sweepvi.sweep.check import check_space, run_once
 from sweepvi.sweep.grammar import Domain, domain_of, domains_of
 from sweepvi.sweep.plan import Plan
 from sweepvi.sweep.settings import SweepSettings, WorkerSettings
-from sweepvi.sweep.space import Compose, Dimension, Space
+from sweepvi.sweep.space import Compose, Dimension, Space, chosen_text
 
 NOTHING = (
     "nothing is searched: give several values, optimizer.lr=0.01,0.1, an interval with sweep.n_trials=100, "
@@ -41,7 +41,9 @@ def plan_of(overrides: Sequence[str], compose: Compose, extra: Path | None = Non
 def _planned(overrides: Sequence[str], compose: Compose, extra: Path | None, given: Mapping[str, Any] | None) -> Plan:
     options = {group: config.options(group, extra) for group in config.groups()}
     fixed, domains, problems = _split(overrides, options)
-    first = compose([*fixed, *(f"{one.key}={(one.values or ('',))[0]}" for one in domains if "." not in one.key)])
+    first = compose(
+        [*fixed, *(chosen_text(one.key, (one.values or ("",))[0]) for one in domains if "." not in one.key)]
+    )
     settings, wrong = construct(SweepSettings, first.sweeping.get("sweep", {}), "sweep")
     workers, also_wrong = construct(WorkerSettings, first.sweeping.get("workers", {}), "workers")
     problems += [*map(_without_password, wrong), *also_wrong]

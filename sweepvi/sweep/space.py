@@ -63,9 +63,14 @@ class Structure:
     problems: tuple[Problem, ...] = ()
 
     @cached_property
+    def searched(self) -> set[str]:
+        """The groups in which keys are searched."""
+        return {one.key.partition(".")[0] for one in self.dimensions}
+
+    @cached_property
     def complete(self) -> Config:
-        """Every group's node with every default, as a recipe's configuration has it."""
-        return {group: complete_node(group, node) for group, node in self.nodes.items()}
+        """The nodes of the other groups, with every default, as a recipe's configuration has them."""
+        return {group: complete_node(group, node) for group, node in self.nodes.items() if group not in self.searched}
 
     def with_values(self, values: Mapping[str, Any]) -> Config:
         """The nodes with values of keys; those of other groups are the structure's own, not to be changed."""
@@ -81,6 +86,11 @@ class Structure:
     def first_values(self) -> dict[str, Any]:
         """A value of each key: the first that is checked."""
         return {dimension.key: dimension.domain.ends()[0] for dimension in self.dimensions}
+
+
+def chosen_text(group: str, option: Any) -> str:
+    """The override that chooses an option; None is a choice of none."""
+    return f"{group}={'null' if option is None else option}"
 
 
 def complete_node(group: str, node: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +148,7 @@ class Space:
     choices: Sequence[Domain]
     keys: Sequence[Domain]
     with_searches: bool
-    _structures: dict[tuple[str, ...], Structure] = field(default_factory=dict)
+    _structures: dict[tuple[Any, ...], Structure] = field(default_factory=dict)
     _nodes: dict[tuple[str, str], tuple[dict[str, Any], Any]] = field(default_factory=dict)
 
     @property
@@ -146,7 +156,7 @@ class Space:
         """How many structures there are."""
         return math.prod(len(choice.values or ()) for choice in self.choices)
 
-    def structures(self) -> Iterator[dict[str, str]]:
+    def structures(self) -> Iterator[dict[str, Any]]:
         """The options of every structure: first as few as have each option once, then the rest, in Hydra's order."""
         groups = [choice.key for choice in self.choices]
         lists = [choice.values or () for choice in self.choices]
@@ -156,28 +166,28 @@ class Space:
         for chosen in dict.fromkeys(itertools.chain(covering, itertools.product(*lists))):
             yield dict(zip(groups, chosen, strict=True))
 
-    def covering(self) -> list[dict[str, str]]:
+    def covering(self) -> list[dict[str, Any]]:
         """As few structures as have each option once."""
         most = max((len(choice.values or ()) for choice in self.choices), default=1)
         return list(itertools.islice(self.structures(), most))
 
     def structure(self, chosen: Mapping[str, Any]) -> Structure:
         """The structure of the options chosen: group → option."""
-        key = tuple(str(chosen[choice.key]) for choice in self.choices)
+        key = tuple(chosen[choice.key] for choice in self.choices)
         if key not in self._structures:
             self._structures[key] = self._made(dict(zip([choice.key for choice in self.choices], key, strict=True)))
         return self._structures[key]
 
-    def _made(self, chosen: Mapping[str, str]) -> Structure:
+    def _made(self, chosen: Mapping[str, Any]) -> Structure:
         # Paths to code must be known to the composition: it takes them from the command line only.
         code = {f"{group}.{name}" for group, names in config.CODE_KEYS.items() for name in names}
         paths = [f"{domain.key}={(domain.values or ('',))[0]}" for domain in self.keys if domain.key in code]
-        overrides = [*self.fixed, *(f"{group}={option}" for group, option in chosen.items()), *paths]
+        overrides = [*self.fixed, *(chosen_text(*choice) for choice in chosen.items()), *paths]
         made = self._assembled(chosen) or self.compose(overrides)
         if self._separable and not made.problems and not made.interpolated:
             for group, option in chosen.items():
                 self._nodes.setdefault((group, option), (made.config[group], made.searches.get(group)))
-        dimensions, problems = self._dimensions(made)
+        dimensions, problems = self._dimensions(made, chosen)
         return Structure(made.config, tuple(dimensions), tuple(overrides), made, (*made.problems, *problems))
 
     @cached_property
@@ -188,7 +198,7 @@ class Space:
             for choice in self.choices
         )
 
-    def _assembled(self, chosen: Mapping[str, str]) -> Composition | None:
+    def _assembled(self, chosen: Mapping[str, Any]) -> Composition | None:
         """The composition, made of the nodes of others, if each option was composed before."""
         nodes = [self._nodes.get(choice) for choice in chosen.items()]
         if not nodes or not self._structures or None in nodes:
@@ -203,7 +213,7 @@ class Space:
                 made.searches[group] = search
         return made
 
-    def _dimensions(self, made: Composition) -> tuple[list[Dimension], list[Problem]]:
+    def _dimensions(self, made: Composition, chosen: Mapping[str, Any]) -> tuple[list[Dimension], list[Problem]]:
         found = [Dimension(domain.key, domain) for domain in self.keys if has_key(made.config, domain.key)]
         problems: list[Problem] = []
         if not self.with_searches:
@@ -217,7 +227,7 @@ class Space:
                     problems.append(Problem.of(where, node, "must be a mapping from key to what to search"))
                 continue
             texts = {name: text for name, text in node.items() if not _among(f"{group}.{name}", known)}
-            option = made.hydra.runtime.choices[group]
+            option = chosen.get(group) or made.hydra.runtime.choices[group]
             for domain in domains_of(texts, where, {}, prefix=f"{group}."):
                 if isinstance(domain, Problem):
                     problems.append(domain)
