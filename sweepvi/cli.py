@@ -90,19 +90,22 @@ def _run_many(command: Command) -> int:
 
     from sweepvi import preflight
     from sweepvi.config.overrides import quoted
+    from sweepvi.sweep.slots import Crew
 
-    plan, made = preflight.planned(command)
-    folder = preflight.sweep_folder(plan, made)
     results: list[SweepResult] = []
+    # Workers import what they need while the plan is made.
+    with Crew.early(command.overrides) as crew:
+        plan, made = preflight.planned(command)
+        folder = preflight.sweep_folder(plan, made)
 
-    def job(_: Any) -> None:
-        from sweepvi.sweep.running import run
+        def job(_: Any) -> None:
+            from sweepvi.sweep.running import run
 
-        results.append(run(plan, Path(HydraConfig.get().runtime.output_dir), _view(command)))
+            results.append(run(plan, Path(HydraConfig.get().runtime.output_dir), _view(command), crew))
 
-    # The plan composes the trials; all that is left for Hydra is the folder and the log.
-    hydra = [text for text in made.given if text.lstrip("+~").startswith("hydra")]
-    failed = _enter_hydra(command, [*hydra, f"hydra.sweep.dir={quoted(str(folder))}"], job, "the sweep")
+        # The plan composes the trials; all that is left for Hydra is the folder and the log.
+        hydra = [text for text in made.given if text.lstrip("+~").startswith("hydra")]
+        failed = _enter_hydra(command, [*hydra, f"hydra.sweep.dir={quoted(str(folder))}"], job, "the sweep")
     if not results:
         return failed or FAILED
     if not command.quiet and results[0].text:

@@ -118,7 +118,7 @@ class EagerTrials(Trials):
                 )
             set_raw_random_state(before)
         self._rung += 1
-        return [Reached(task.key, self._rung - 1, engine.step_count, value)]
+        return [Reached(task.key, self._rung - 1, engine.step_count, value, self._fit.seconds)]
 
     def _over(self, task: Task) -> Ended:
         outcome = self._fit.unscored()

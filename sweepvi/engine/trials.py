@@ -42,6 +42,8 @@ class Reached:
     step: int
     value: float
     """An estimate of the ELBO in nats, higher is better; NaN if it is not known."""
+    seconds: float
+    """Its share of the time that steps took so far."""
 
 
 @dataclass(frozen=True)

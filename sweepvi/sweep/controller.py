@@ -9,8 +9,7 @@ import itertools
 import time
 from collections.abc import Iterable, Mapping
 from multiprocessing import connection
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sweepvi.errors import SweepviError
 from sweepvi.sweep.dispatch import Dispatch, Seat
@@ -18,11 +17,11 @@ from sweepvi.sweep.interrupt import Stopping
 from sweepvi.sweep.jobs import FRESH, Fits, Job, under_seed
 from sweepvi.sweep.live import View
 from sweepvi.sweep.program import program_of
-from sweepvi.sweep.protocol import Answer, AtRung, Done, Lost, Order, Setup, Turn
+from sweepvi.sweep.protocol import AtRung, Done, Lost, Order, Setup, Turn
 from sweepvi.sweep.pruning import rung_steps
 from sweepvi.sweep.records import TrialRecord
 from sweepvi.sweep.sampling import PRESCRIBED
-from sweepvi.sweep.slots import Process, Slot
+from sweepvi.sweep.slots import Crew
 from sweepvi.sweep.study import Study
 
 LANES = 256
@@ -43,33 +42,25 @@ class Controller:
 
     Args:
         study: to be run.
-        slots: where workers are.
+        crew: the workers, that have been told the setup.
         setup: what workers must know.
         view: hears of progress.
-        log: takes what workers print.
-        threads: of each worker.
 
     """
 
-    def __init__(self, study: Study, slots: list[Slot], setup: Setup, view: View, log: IO[bytes], threads: int) -> None:
+    def __init__(self, study: Study, crew: Crew, setup: Setup, view: View) -> None:
         self._study, self._plan, self._setup, self._view = study, study.plan, setup, view
-        self._slots, self._log, self._threads = {slot.number: slot for slot in slots}, log, threads
+        self._crew, self._processes = crew, crew.processes
         self._dispatch = Dispatch(self._plan.workers.lanes or LANES)
-        self._processes: dict[int, Process] = {}
+        self._dispatch.seats.update((number, Seat()) for number in self._processes)
         self._fits: dict[int, Fits] = {}
         self._keys = itertools.count()
         self._stillborn = 0
         self._busy = self._room = self._computing = 0.0
-        self._programs: dict[str, str] = {}
-
-    def start(self) -> None:
-        """Start the workers: they import what they need meanwhile."""
-        for number in self._slots:
-            self._start(number)
 
     def run(self, stopping: Stopping) -> None:
         """Run trials until there are as many as wanted, or the user wants to stop."""
-        self._view.started(self._study.total)
+        self._view.started(self._study.total, self._study.record)
         for trial in self._study.record.trials:
             if trial.state == "RUNNING":
                 self._view.asked(trial.number)
@@ -102,15 +93,6 @@ class Controller:
             self._check_time()
             self._study.log.write()
 
-    def close(self, at_once: bool = False) -> None:
-        """End all workers."""
-        for process in self._processes.values():
-            if not at_once:
-                process.send(Answer(leave=True))
-        for process in self._processes.values():
-            process.kill() if at_once or process.turns == 0 else process.leave()
-        self._processes.clear()
-
     def note_occupancy(self) -> None:
         """Keep how busy lanes were."""
         if self._room:
@@ -124,17 +106,16 @@ class Controller:
             )
             self._study.log.write()
 
-    def _start(self, number: int) -> None:
-        self._processes[number] = process = Process.start(self._slots[number], self._threads, self._log)
+    def _replace(self, number: int) -> None:
+        self._crew.replace(number, self._setup)
         self._dispatch.seats[number] = Seat()
-        process.send(self._setup)
 
     def _ask(self) -> None:
         """Ask for as many trials as there is room for."""
         settings = self._plan.settings
-        limit = self._dispatch.lanes * len(self._slots)
+        limit = self._dispatch.lanes * len(self._processes)
         if not self._plan.grid and settings.sampler not in PRESCRIBED:
-            limit = max(2 * len(self._slots), min(limit, self._study.total // SHARE))
+            limit = max(2 * len(self._processes), min(limit, self._study.total // SHARE))
         while len(self._fits) < limit and (trial := self._study.ask()) is not None:
             self._view.asked(trial.number)
             self._submit(trial)
@@ -196,7 +177,7 @@ class Controller:
         if spoken:
             self._judge()
             running = sum(len(seat.jobs) for seat in self._dispatch.seats.values())
-            self._view.running(running, self._dispatch.lanes * len(self._slots), len(self._processes))
+            self._view.running(running, self._dispatch.lanes * len(self._processes), len(self._processes))
 
     def _hear(self, number: int, turn: Turn) -> None:
         self._stillborn = 0
@@ -227,9 +208,9 @@ class Controller:
 
     def _at_rung(self, job: Job, event: AtRung) -> None:
         fits = self._fits.get(job.number)
-        value = fits.at_rung(job.place, event) if fits else None
-        if value is not None:
-            self._study.arrived(job.number, event.rung, event.step, value)
+        arrival = fits.at_rung(job.number, job.place, event) if fits else None
+        if arrival is not None:
+            self._study.arrived(arrival)
 
     def _done(self, job: Job, event: Done) -> None:
         if job.role != "trial":
@@ -285,19 +266,13 @@ class Controller:
         if process.turns == 0:
             self._stillborn += 1
             if self._stillborn >= STILLBORN:
-                raise SweepviError(f"workers do not start: {epitaph}; what they said is in {self._log.name}")
+                said = self._crew.output().decode(errors="replace").strip().splitlines()[-1:]
+                raise SweepviError(f"workers do not start: {epitaph}; {' '.join(said) or 'they said nothing'}")
         self._view.message(f"a worker has died ({epitaph}); its trials are run again")
         for job in self._dispatch.gone(number):
             self._fail(job, "crash", epitaph)
         self._judge()
-        process.kill()
-        self._start(number)
-
-    def _replace(self, number: int) -> None:
-        process = self._processes[number]
-        process.send(Answer(leave=True))
-        process.leave()
-        self._start(number)
+        self._replace(number)
 
     def _check_time(self) -> None:
         """End fits that take too long; with their worker, if it does not answer."""
@@ -311,11 +286,5 @@ class Controller:
                 self._fail(job, "time", f"took longer than sweep.time_limit = {limit:g} s")
             if late and silent:
                 self._dispatch.returned(number)
-                self._processes[number].kill()
-                self._start(number)
+                self._replace(number)
         self._judge()
-
-
-def path_of_log(folder: Path) -> Path:
-    """Where workers' output goes."""
-    return folder / "workers.log"

@@ -10,6 +10,7 @@ from typing import Any
 
 from sweepvi.sweep.protocol import AtRung, Done, Order
 from sweepvi.sweep.records import COMPLETE, FAIL, PRUNED
+from sweepvi.sweep.rungs import Arrival
 from sweepvi.sweep.study import Verdict
 
 SEED_STEP = 0x9E3779B1
@@ -63,11 +64,14 @@ class Fits:
     done: dict[int, Done] = field(default_factory=dict)
     rungs: dict[int, dict[int, AtRung]] = field(default_factory=dict)
 
-    def at_rung(self, place: int, event: AtRung) -> float | None:
-        """The mean over all fits at a rung, once they are all there."""
+    def at_rung(self, number: int, place: int, event: AtRung) -> Arrival | None:
+        """The trial at a rung, once all its fits are there: their values' mean."""
         here = self.rungs.setdefault(event.rung, {})
         here[place] = event
-        return sum(one.value for one in here.values()) / self.count if len(here) == self.count else None
+        if len(here) < self.count:
+            return None
+        value = sum(one.value for one in here.values()) / self.count
+        return Arrival(number, event.rung, event.step, value, sum(one.seconds for one in here.values()))
 
     def ended(self, place: int, event: Done) -> Verdict | None:
         """The trial's verdict, once there is one: the first fit without a score decides."""

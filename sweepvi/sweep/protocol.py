@@ -70,6 +70,7 @@ class AtRung:
     rung: int
     step: int
     value: float
+    seconds: float
 
 
 @dataclass(frozen=True)

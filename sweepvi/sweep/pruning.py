@@ -68,7 +68,7 @@ class _MedianOfRung(BasePruner):
             return False
         value: Any = trial.intermediate_values[step]
         if step not in self._seen:
-            self._seen[step] = optuna.create_study(direction=study.direction.name.lower())
+            self._seen[step] = optuna.create_study(directions=study.directions)
         others = self._seen[step]
         pruned = self._pruner.prune(others, _running(trial, step, value))
         if value == value:

@@ -20,6 +20,8 @@ class Arrival:
     rung: int
     step: int
     value: float
+    seconds: float = 0.0
+    """That steps took until then."""
 
 
 class Rungs:
@@ -40,10 +42,10 @@ class Rungs:
         self._passed: dict[int, int] = {}
         """Trial → rungs at which it has been judged."""
 
-    def arrive(self, number: int, rung: int, step: int, value: float) -> None:
+    def arrive(self, arrival: Arrival) -> None:
         """A trial has reached a rung; a second time is not counted."""
-        if rung >= self._passed.get(number, 0):
-            self._arrived.setdefault((number, rung), Arrival(number, rung, step, value))
+        if arrival.rung >= self._passed.get(arrival.number, 0):
+            self._arrived.setdefault((arrival.number, arrival.rung), arrival)
 
     def passed(self, number: int, rung: int, pruned: bool) -> None:
         """A trial has been judged."""
@@ -70,10 +72,14 @@ class Rungs:
         while found:
             found = False
             for rung in range(self.count):
-                while self._left.get(self._next[rung], self.count) <= rung:
+                while self._is_open(rung) and self._left.get(self._next[rung], self.count) <= rung:
                     self._next[rung] += 1
                     found = True
                 arrival = self._arrived.get((self._next[rung], rung))
-                if arrival is not None:
+                if arrival is not None and self._is_open(rung):
                     yield arrival
                     found = True
+
+    def _is_open(self, rung: int) -> bool:
+        """Whether the next trial at a rung is done with the rung before."""
+        return rung == 0 or self._next[rung] < self._next[rung - 1]

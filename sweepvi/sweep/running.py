@@ -9,7 +9,7 @@ from pathlib import Path
 from sweepvi.errors import SweepviError
 from sweepvi.report import sweep_report
 from sweepvi.sweep import best, ending, table
-from sweepvi.sweep.controller import Controller, path_of_log
+from sweepvi.sweep.controller import Controller
 from sweepvi.sweep.interrupt import Stopping, stoppable
 from sweepvi.sweep.live import View
 from sweepvi.sweep.log import EventLog
@@ -17,10 +17,13 @@ from sweepvi.sweep.mirror import Mirror
 from sweepvi.sweep.plan import Plan
 from sweepvi.sweep.protocol import Setup
 from sweepvi.sweep.records import StudyRecord, TrialRecord
-from sweepvi.sweep.slots import slots_of, threads_of
+from sweepvi.sweep.slots import Crew, slots_of, threads_of
 from sweepvi.sweep.study import Study, now
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 130
+
+OUTPUT = "workers.log"
+"""What workers have printed."""
 
 
 @dataclass
@@ -41,13 +44,14 @@ class SweepResult:
         return {"finished": FINISHED, "failed": FAILED, "interrupted": INTERRUPTED}[self.status]
 
 
-def run(plan: Plan, folder: Path, view: View) -> SweepResult:
+def run(plan: Plan, folder: Path, view: View, crew: Crew | None = None) -> SweepResult:
     """Run a study to its end, or on from where it was left; everything is in its folder then.
 
     Args:
         plan: what is searched.
         folder: of the sweep; the study that is there goes on.
         view: hears of progress.
+        crew: workers that have been started already, if there are any.
 
     Raises:
         ConfigError: the folder is of another study, another process runs it, or its database cannot be reached.
@@ -56,26 +60,25 @@ def run(plan: Plan, folder: Path, view: View) -> SweepResult:
     """
     mirror = Mirror(plan.settings.storage, folder, folder.resolve().name)
     mirror.check()
-    with EventLog(folder) as log, stoppable() as stopping:
+    with EventLog(folder) as log, stoppable() as stopping, crew or Crew() as workers:
         study = Study(plan, log)
         try:
-            _compute(study, folder, view, stopping)
+            _compute(study, folder, view, stopping, workers)
         finally:
             view.close()
         return _finished(study, folder, mirror, stopping)
 
 
-def _compute(study: Study, folder: Path, view: View, stopping: Stopping) -> None:
+def _compute(study: Study, folder: Path, view: View, stopping: Stopping, crew: Crew) -> None:
     plan = study.plan
     if not study.unfinished and study.asked >= study.total and not _finalists(study):
         return
     slots = slots_of(plan.workers, _wants_cuda(plan))
     if not slots:
         raise SweepviError("there is no place for a worker: workers.gpus and workers.cpus leave none")
-    threads = threads_of(len(slots))
     setup = Setup(
         given=plan.given,
-        threads=threads,
+        threads=threads_of(len(slots)),
         rung_value="smoothed" if _compares_losses(plan) else "fixed",
         rung_draws=plan.settings.rung_draws,
         path=sys.path,
@@ -83,19 +86,21 @@ def _compute(study: Study, folder: Path, view: View, stopping: Stopping) -> None
         objectives=tuple(plan.settings.objective),
         target=plan.settings.target,
     )
+    crew.fill(slots, setup)
     study.note({"event": "session", "started": now(), "workers": len(slots)})
-    with path_of_log(folder).open("ab") as output:
-        controller = Controller(study, slots, setup, view, output, threads)
-        done = False
-        try:
-            controller.start()
-            controller.run(stopping)
-            if not stopping.requested:
-                controller.finals(_finalists(study), stopping)
-            done = True
-        finally:
-            controller.close(at_once=not done or stopping.requested)
-            controller.note_occupancy()
+    controller = Controller(study, crew, setup, view)
+    done = False
+    try:
+        controller.run(stopping)
+        if not stopping.requested:
+            controller.finals(_finalists(study), stopping)
+        done = not stopping.requested
+    finally:
+        crew.end(at_once=not done)
+        controller.note_occupancy()
+        if said := crew.output():
+            with (folder / OUTPUT).open("ab") as file:
+                file.write(said)
 
 
 def _wants_cuda(plan: Plan) -> bool:

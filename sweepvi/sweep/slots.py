@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -88,8 +89,8 @@ class Process:
     """When it was last spoken to."""
 
     @classmethod
-    def start(cls, slot: Slot, threads: int, log: IO[bytes]) -> Process:
-        """Start a worker; it imports what it needs while others do other things."""
+    def start(cls, slot: Slot, threads: int, output: IO[bytes]) -> Process:
+        """Start a worker; it imports what it needs while others do other things, and waits for its setup."""
         ours, theirs = socket.socketpair()
         with theirs:
             popen = subprocess.Popen(
@@ -97,8 +98,8 @@ class Process:
                 pass_fds=[theirs.fileno()],
                 env=_with_package(slot.environment(threads)),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 # Signals of the terminal are for the controller.
                 start_new_session=True,
             )
@@ -151,6 +152,74 @@ class Process:
             with contextlib.suppress(ValueError):
                 return f"its worker was killed by {signal.Signals(-code).name}{_memory_hint(-code)}"
         return f"its worker ended with status {code}"
+
+
+class Crew:
+    """Workers in their slots. A context: outside, there are none.
+
+    Args:
+        slots: where to start workers right away; more can be started before it is known which are wanted.
+
+    """
+
+    def __init__(self, slots: Sequence[Slot] = ()) -> None:
+        self.processes: dict[int, Process] = {}
+        """By slot."""
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the crew
+        self._threads = threads_of(len(slots))
+        for slot in slots:
+            self._start(slot)
+
+    @classmethod
+    def early(cls, overrides: Sequence[str]) -> Crew:
+        """Workers for a command line that is yet to be read: as many as there will be, if it asks for nothing else."""
+        special = any(text.lstrip("+").startswith("workers.") or "cuda" in text for text in overrides)
+        return cls([] if special else [Slot(number, None) for number in range(processors())])
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end(at_once=True)
+        self._output.close()
+
+    def fill(self, slots: Sequence[Slot], setup: Setup) -> None:
+        """Have a worker in each of these slots, and none elsewhere."""
+        wanted = {slot.number: slot for slot in slots}
+        if threads_of(len(slots)) != self._threads:
+            self.end(at_once=True)
+        self._threads = threads_of(len(slots))
+        for number, process in list(self.processes.items()):
+            if wanted.get(number) != process.slot:
+                self.processes.pop(number).kill()
+        for number, slot in wanted.items():
+            if number not in self.processes:
+                self._start(slot)
+            self.processes[number].send(setup)
+
+    def replace(self, number: int, setup: Setup) -> None:
+        """End a worker, dead or alive, and start another one in its slot."""
+        process = self.processes.pop(number)
+        process.kill()
+        self._start(process.slot)
+        self.processes[number].send(setup)
+
+    def end(self, at_once: bool) -> None:
+        """End all workers; those that have work to finish get some seconds, unless it is to be at once."""
+        leaving = [process for process in self.processes.values() if not at_once and process.turns]
+        for process in leaving:
+            process.send(Answer(leave=True))
+        for process in self.processes.values():
+            process.leave() if process in leaving else process.kill()
+        self.processes.clear()
+
+    def output(self) -> bytes:
+        """What workers have printed so far."""
+        self._output.seek(0)
+        return self._output.read()
+
+    def _start(self, slot: Slot) -> None:
+        self.processes[slot.number] = Process.start(slot, self._threads, self._output)
 
 
 def _memory() -> int:

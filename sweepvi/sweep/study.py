@@ -18,11 +18,16 @@ from sweepvi.errors import ConfigError, Problem
 from sweepvi.sweep import pruning
 from sweepvi.sweep.log import EventLog
 from sweepvi.sweep.plan import Plan
-from sweepvi.sweep.records import COMPLETE, FAIL, PRUNED, VERSION, StudyRecord, TrialRecord
+from sweepvi.sweep.records import COMPLETE, FAIL, PRUNED, VERSION, Direction, StudyRecord, TrialRecord
 from sweepvi.sweep.rungs import Arrival, Rungs
 from sweepvi.sweep.sampling import PRESCRIBED, sampler_of, suggest
 
-DIRECTIONS = {"elbo": "maximize", "heldout": "maximize", "k_hat": "minimize", "seconds": "minimize"}
+DIRECTIONS: Mapping[str, Direction] = {
+    "elbo": "maximize",
+    "heldout": "maximize",
+    "k_hat": "minimize",
+    "seconds": "minimize",
+}
 """Which way each objective is better."""
 
 ABSURD = 1e15
@@ -63,13 +68,14 @@ class Study:
         """Time that proposing trials took."""
         settings = plan.settings
         self.pruner = pruning.chosen(settings, plan.grid)
-        self.directions = [DIRECTIONS[objective] for objective in settings.objective]
-        self._optuna = optuna.create_study(
-            directions=self.directions,
-            pruner=pruning.pruner_of(self.pruner, settings),
-            # Hyperband sorts trials into brackets by the study's name.
-            study_name=f"sweepvi-{settings.seed}",
-        )
+        self.directions: list[Direction] = [DIRECTIONS[objective] for objective in settings.objective]
+        with _quiet():
+            self._optuna = optuna.create_study(
+                directions=self.directions,
+                pruner=pruning.pruner_of(self.pruner, settings),
+                # Hyperband sorts trials into brackets by the study's name.
+                study_name=f"sweepvi-{settings.seed}",
+            )
         self._handles: dict[int, optuna.Trial] = {}
         self._verdicts: dict[int, Verdict] = {}
         self.judges_at_rungs = self.pruner not in ("none", "wilcoxon")
@@ -108,9 +114,9 @@ class Study:
         self._note({"event": "asked", "number": number, "params": params, "distributions": distributions})
         return self.record.trials[number]
 
-    def arrived(self, number: int, rung: int, step: int, value: float) -> None:
+    def arrived(self, arrival: Arrival) -> None:
         """A trial has reached a rung; see :meth:`judge`."""
-        self._rungs.arrive(number, rung, step, value)
+        self._rungs.arrive(arrival)
 
     def over(self, number: int, verdict: Verdict) -> None:
         """A trial has ended; see :meth:`judge`."""
@@ -214,7 +220,7 @@ class Study:
         if pruned:
             self._verdicts.pop(number, None)
             message = f"pruned at step {arrival.step}, where its ELBO was about {arrival.value:.6g}"
-            self._settle(number, Verdict(PRUNED, "rung", message, steps=arrival.step))
+            self._settle(number, Verdict(PRUNED, "rung", message, steps=arrival.step, seconds=arrival.seconds))
         return pruned
 
     def _settle(self, number: int, verdict: Verdict) -> TrialRecord:

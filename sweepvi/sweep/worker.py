@@ -33,6 +33,10 @@ def main() -> None:
     # Ctrl-C is the controller's to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_controller, args=(os.getppid(),), daemon=True).start()
+    # While the controller looks at what is asked for.
+    import sweepvi.engine.eager_trials
+    import sweepvi.engine.lanes.lane_trials  # noqa: F401
+
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setup: Setup = connection.recv()
         _prepare(setup)
@@ -235,7 +239,7 @@ class Worker:
         from sweepvi.engine.trials import Ended, Reached
 
         if isinstance(event, Reached):
-            return AtRung(event.key, event.rung, event.step, event.value)
+            return AtRung(event.key, event.rung, event.step, event.value, event.seconds)
         self._orders.pop(event.key, None)
         if isinstance(event, Ended):
             return _summed_up(event, self._setup.target)

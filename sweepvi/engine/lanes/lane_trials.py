@@ -246,7 +246,7 @@ class LaneTrials(Trials):
         events: list[Event] = []
         for lane, value in zip(lanes, values, strict=True):
             seat = self._seats[lane]
-            events.append(Reached(seat.task.key, seat.rung, seat.stop, value))
+            events.append(Reached(seat.task.key, seat.rung, seat.stop, value, seat.seconds))
             seat.rung += 1
         return events
 
