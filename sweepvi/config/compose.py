@@ -110,12 +110,25 @@ def _by_hydra(overrides: list[str]) -> DictConfig | Problem:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        with hydra.initialize_config_dir(str(conf_dir()), job_name="sweepvi", **version_base()):
+        with _outside_of_hydra(), hydra.initialize_config_dir(str(conf_dir()), job_name="sweepvi", **version_base()):
             composed = hydra.compose("config", overrides=overrides, return_hydra_config=True)
             _ = composed.hydra.mode, str(composed.hydra.run.dir), str(composed.hydra.sweep.dir)
             return composed
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         return Problem("configuration", _said_by_hydra(error))
+
+
+@contextmanager
+def _outside_of_hydra() -> Iterator[None]:
+    """Inside, Hydra is not running a job, though one may be: it refuses to compose within one."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    running = GlobalHydra.instance()
+    before, running.hydra = running.hydra, None
+    try:
+        yield
+    finally:
+        running.hydra = before
 
 
 def _said_by_hydra(error: BaseException) -> str:
