@@ -74,7 +74,7 @@ def sampled(count, seed=0, objectives=("elbo",), direction=("maximize",)):
         score = -1064 - 4 * (math.log10(lr) + 2) ** 2 - draw.random() / params["estimator.num_particles"]
         events.append(asked(number, params, spaces))
         events += _fate(number, score, draw, len(objectives))
-    events.append({"event": "occupancy", "lanes_busy": 0.93, "sampler_seconds": 1.2, "overhead_seconds": 0.5})
+    events.append({"event": "occupancy", "lanes_busy": 0.93, "sampler_seconds": 1.2, "computing_seconds": 80.5})
     return events
 
 

@@ -84,6 +84,12 @@ def test_a_number_that_json_does_not_have_is_not_a_number(tmp_path):
     assert not trial.is_scored
 
 
+def test_a_session_knows_how_busy_it_was():
+    record = StudyRecord.of([*logs.sampled(3), {"event": "session", "started": "2026-01-03T00:00:00", "workers": 1}])
+    assert [session["workers"] for session in record.sessions] == [2, 1]
+    assert [session.get("lanes_busy") for session in record.sessions] == [0.93, None]
+
+
 def test_unknown_events_are_skipped(tmp_path):
     events = [logs.header(), {"event": "later", "number": 4}, logs.asked(0, {}, {})]
     assert [trial.number for trial in StudyRecord.read(logs.write(tmp_path, events)).trials] == [0]

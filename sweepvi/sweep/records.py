@@ -105,7 +105,7 @@ class StudyRecord:
     created: str = ""
     """When the sweep began, as in ISO 8601."""
     sessions: list[dict[str, Any]] = field(default_factory=list)
-    occupancy: list[dict[str, Any]] = field(default_factory=list)
+    """When each began, with how many workers, and how busy they were, where it came to its end."""
     _trials: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -259,6 +259,13 @@ class StudyRecord:
         # Scored again after a crash, it is the same score.
         trial.finals = [known for known in trial.finals if known[:3] != final[:3]] + [final]
 
+    def _session(self, event: Mapping[str, Any]) -> None:
+        self.sessions.append({key: value for key, value in event.items() if key != "event"})
+
+    def _occupancy(self, event: Mapping[str, Any]) -> None:
+        if self.sessions:
+            self.sessions[-1].update({key: value for key, value in event.items() if key != "event"})
+
 
 _ENDED = {"state", "values", "value_se", "seconds", "steps", "message", "reason", "engine", "system_attrs"}
 
@@ -267,13 +274,9 @@ _FOLDS = {
     "rung": StudyRecord._rung,
     "ended": StudyRecord._ended,
     "final": StudyRecord._final,
-    "session": lambda record, event: record.sessions.append(_without_kind(event)),
-    "occupancy": lambda record, event: record.occupancy.append(_without_kind(event)),
+    "session": StudyRecord._session,
+    "occupancy": StudyRecord._occupancy,
 }
-
-
-def _without_kind(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in event.items() if key != "event"}
 
 
 def _number(value: float | None) -> float:

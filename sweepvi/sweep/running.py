@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweepvi.errors import SweepviError
-from sweepvi.report import sweep_report
-from sweepvi.sweep import best, ending, table
+from sweepvi.sweep import best, ending, report, table
 from sweepvi.sweep.controller import Controller
 from sweepvi.sweep.interrupt import Stopping, stoppable
 from sweepvi.sweep.live import View
@@ -128,7 +127,7 @@ def _finished(study: Study, folder: Path, mirror: Mirror, stopping: Stopping) ->
     record = study.record
     table.write(record, folder)
     commands = best.write(record, folder, lambda trial: study.plan.configuration(trial.params))
-    sweep_report.write(record, folder)
+    report.write(record, folder)
     trouble = mirror.sync(record)
     mirror.close()
     over = study.asked >= study.total and not study.unfinished
