@@ -62,19 +62,30 @@ def apart():
 
 
 def test_the_wheel_is_the_package_and_nothing_else(names):
-    assert {name.partition("/")[0] for name in names} == {"sweepvi", f"sweepvi-{sweepvi.__version__}.dist-info"}
+    info = f"sweepvi-{sweepvi.__version__}.dist-info"
+    assert {name.partition("/")[0] for name in names} == {"sweepvi", "hydra_plugins", info}
+    # A namespace package: other plugins' files are beside ours.
+    assert "hydra_plugins/__init__.py" not in names
     assert not [name for name in names if "__pycache__" in name]
 
 
-@pytest.mark.parametrize("folder", ["sweepvi", "conf"])
+@pytest.mark.parametrize("folder", ["sweepvi", "conf", "hydra_plugins"])
 def test_the_wheel_has_every_file_of_the_checkout(names, folder):
     expected = {
-        str(path.relative_to(ROOT) if folder == "sweepvi" else Path("sweepvi") / path.relative_to(ROOT))
+        str(Path("sweepvi") / path.relative_to(ROOT) if folder == "conf" else path.relative_to(ROOT))
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {"sweepvi": "sweepvi/models/data/radon_mn.csv", "conf": "sweepvi/conf/config.yaml"}[folder] in expected
+    known = {"sweepvi": "sweepvi/models/data/radon_mn.csv", "conf": "sweepvi/conf/config.yaml"}
+    assert known.get(folder, "hydra_plugins/sweepvi/__init__.py") in expected
     assert expected <= names
+
+
+def test_the_wheel_names_hydras_plugin(wheel):
+    """For Hydra 1.4; Hydra 1.3 finds it by its place."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+        assert "[hydra.plugins]\nsweepvi = hydra_plugins.sweepvi:SweepviSweeper\n" in archive.read(name).decode()
 
 
 def test_the_wheel_says_that_it_is_typed(names):
@@ -101,6 +112,12 @@ def test_it_tells_what_there_is(python, tmp_path, apart):
     assert "  clipped_adam - " in told
     assert run([python.parent / "sweepvi", "--version"], tmp_path, env=apart) == f"{sweepvi.__version__}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_sweeps(python, tmp_path, apart):
+    words = ["-m", "model=eight_schools", "engine.seed=0,1", "engine.steps=20", "engine.score_draws=5"]
+    run([python, "-m", "sweepvi", *words, "workers.cpus=1", "hydra.sweep.dir=all"], tmp_path, env=apart)
+    assert (tmp_path / "all/study.jsonl").exists()
 
 
 @pytest.mark.long
