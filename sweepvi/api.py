@@ -205,7 +205,16 @@ def recipe_from(
     model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **components: Any
 ) -> Recipe:
     """The recipe of :func:`fit`'s arguments; ``components`` holds a specification for every group but the model."""
-    config: dict[str, Any] = {}
+    config, given, problems = specified(model, args, kwargs, **components)
+    raise_if(problems + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
+    return recipe.build(config, given)
+
+
+def specified(
+    model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **components: Any
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any], list[Problem]]:
+    """What :func:`fit`'s arguments say: nodes by group, objects that stand for a group's component, and problems."""
+    config: dict[str, dict[str, Any]] = {}
     given: dict[str, Any] = {}
     problems: list[Problem] = []
     for group in registry.GROUPS:
@@ -225,8 +234,7 @@ def recipe_from(
         given["model"] = problem
     elif not wrong and (len(args) or kwargs):
         problems.append(Problem("args", "a shipped model brings its own data; args and kwargs are for your own model"))
-    raise_if(problems + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
-    return recipe.build(config, given)
+    return config, given, problems
 
 
 def _specified(group: str, specification: Any) -> tuple[dict[str, Any] | None, Any]:

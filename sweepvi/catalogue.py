@@ -17,6 +17,7 @@ Fits a Bayesian model by stochastic variational inference, and saves the run in 
   python -m sweepvi optimizer=adam optimizer.lr=0.01          another optimizer, another value
   python -m sweepvi model=custom model.path=mine.py:model     your own model
   python -m sweepvi -m optimizer=adam,sgd engine.seed=0,1     every combination, one fit each
+  python -m sweepvi -m optimizer=adam,sgd sweep.n_trials=50   a search; sweep=quick and others are ready ones
   python -m sweepvi rerun=DIR                                 the run in DIR again, with overrides if any
   python -m sweepvi resume=DIR                                the run in DIR, from its last checkpoint
 
@@ -26,7 +27,7 @@ groups and options:
 flags:
   --components         every option with its keys, defaults and meanings
   --config-dir DIR     a folder with options of your own (DIR/optimizer/mine.yaml)
-  -m, --multirun       run every combination of comma-separated values
+  -m, --multirun       a sweep: every combination of values a,b, or as many trials as sweep.n_trials says
   -q, --quiet          print nothing but errors
   --cfg {{job,hydra,all}}, --info, --hydra-help, --shell-completion   as in any Hydra program
   --version            print the version
