@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
@@ -11,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 LR = FloatDistribution(1e-4, 1e-1, log=True)
 OPTIMIZERS = CategoricalDistribution(("adam", "clipped_adam", "adagrad_rmsprop"))
 PARTICLES = IntDistribution(1, 16, log=True)
-ETA = FloatDistribution(0.01, 1.0, log=True)
+ETA = FloatDistribution(1e-4, 1.0, log=True)
 
 
 def header(objectives=("elbo",), direction=("maximize",), **changed):
@@ -62,16 +61,14 @@ def sampled(count, seed=0, objectives=("elbo",), direction=("maximize",)):
     for number in range(count):
         optimizer = draw.choice(OPTIMIZERS.choices)
         step = "optimizer.eta" if optimizer == "adagrad_rmsprop" else "optimizer.lr"
-        lr = 10 ** draw.uniform(-4, -1)
-        params = {"optimizer": optimizer, step: max(lr, 0.01), "estimator.num_particles": draw.randint(1, 16)}
+        away = draw.uniform(-1.5, 1.0)
+        params = {"optimizer": optimizer, step: 10**away / 100, "estimator.num_particles": draw.randint(1, 16)}
         spaces = {
             "optimizer": OPTIMIZERS,
             step: ETA if step.endswith("eta") else LR,
             "estimator.num_particles": PARTICLES,
         }
-        if step.endswith("lr"):
-            params[step] = lr
-        score = -1064 - 4 * (math.log10(lr) + 2) ** 2 - draw.random() / params["estimator.num_particles"]
+        score = -1064 - 4 * away**2 - draw.random() / params["estimator.num_particles"]
         events.append(asked(number, params, spaces))
         events += _fate(number, score, draw, len(objectives))
     events.append({"event": "occupancy", "lanes_busy": 0.93, "sampler_seconds": 1.2, "computing_seconds": 80.5})

@@ -41,7 +41,7 @@ def marks(
     return [
         go.Scatter(
             x=[place(trial) for trial, _ in group],
-            y=[window.clip(value) for _, value in group],
+            y=[window.beyond(BELOW[name]) if name in BELOW else window.clip(value) for _, value in group],
             text=[hover(record, trial, value, brief) for trial, value in group],
             hovertemplate="%{text}<extra></extra>",
             mode="markers",
@@ -65,6 +65,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     "failed": {"color": RED, "symbol": "cross-open", "size": 8},
     "best": {"color": "#f2c200", "symbol": "star", "size": 15, "line": {"color": BLACK, "width": 1}},
 }
+
+BELOW = {"diverged": 1, "failed": 2}
+"""The rows beyond the axis of trials that have no score."""
 
 
 def _marker(name: str, window: Window) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,7 +12,7 @@ import plotly.graph_objects as go
 from sweepvi.sweep.best import figures, title
 from sweepvi.sweep.records import PRUNED, StudyRecord, TrialRecord
 from sweepvi.sweep.report.marks import BLUE, GREY, styled
-from sweepvi.sweep.report.scale import window
+from sweepvi.sweep.report.scale import Window, window
 
 MOST_CURVES = 8
 
@@ -39,7 +41,7 @@ def losses(record: StudyRecord) -> go.Figure | None:
 
 def rungs(record: StudyRecord) -> go.Figure | None:
     """Scores on the way: a line a trial from rung to rung, the best trial's on top. None without rungs."""
-    seen = window([trial.rungs[-1].value for trial in record.trials if trial.rungs], record.directions[0])
+    seen = _window(record)
     if seen is None:
         return None
     best, groups = record.best, {"pruned": GREY, "complete": BLUE}
@@ -60,25 +62,40 @@ def rungs(record: StudyRecord) -> go.Figure | None:
         )
     steps = sorted({rung.step for trial in record.trials for rung in trial.rungs})
     figure.update_yaxes(title_text=f"{title(record.objectives[0])} at a rung", range=seen.range)
-    figure.update_xaxes(title_text="step", type="log")
+    # Of trials that are compared seed by seed, rungs are the fits, from 0.
+    by_seed = steps[0] == 0
+    figure.update_xaxes(title_text="fit of a trial" if by_seed else "step", type="linear" if by_seed else "log")
     if len(steps) <= 8:
         figure.update_xaxes(tickvals=steps, ticktext=[f"{step:,}" for step in steps])
     return styled(figure, 420)
 
 
-def _joined(trials: list[TrialRecord], clip: object) -> dict[str, list[object]]:
+def _window(record: StudyRecord) -> Window | None:
+    """What every rung's own window needs: scores rise from rung to rung."""
+    by_step: dict[int, list[float]] = {}
+    for trial in record.trials:
+        for rung in trial.rungs:
+            by_step.setdefault(rung.step, []).append(rung.value)
+    each = [seen for values in by_step.values() if (seen := window(values, record.directions[0]))]
+    if not each:
+        return None
+    low, high = min(one.low for one in each), max(one.high for one in each)
+    return Window(low, high, low if record.directions[0] == "maximize" else high)
+
+
+def _joined(trials: list[TrialRecord], clip: Callable[[float], float]) -> dict[str, Any]:
     """The lines of many trials as one trace, with gaps between them."""
-    x: list[object] = []
-    y: list[object] = []
-    text: list[object] = []
+    x: list[Any] = []
+    y: list[Any] = []
+    text: list[Any] = []
     for trial in trials:
         for rung in trial.rungs:
-            x.append(max(rung.step, 1))
-            y.append(clip(rung.value))  # type: ignore[operator]
+            x.append(rung.step)
+            y.append(clip(rung.value))
             text.append(f"trial {trial.number}, step {rung.step}: {figures(rung.value)}")
         for column in (x, y, text):
             column.append(None)
-    return {"x": x, "y": y, "text": text, "hovertemplate": "%{text}<extra></extra>"}  # type: ignore[dict-item]
+    return {"x": x, "y": y, "text": text, "hovertemplate": "%{text}<extra></extra>"}
 
 
 def _limits(trials: list[TrialRecord]) -> tuple[float, float]:

@@ -79,7 +79,7 @@ def sections(record: StudyRecord) -> Iterator[Section]:
         yield Section("Trials without a score", "", tables.failures(record))
     if record.scored:
         history = over_trials.history(record)
-        yield Section("Scores by trial", "Scores far from the best, and trials without one, are at the edge.", history)
+        yield Section("Scores by trial", "Scores far from the best are drawn at the edge.", history)
         yield from _of_settings(record)
     losses = over_steps.losses(record)
     if losses is not None:
@@ -136,22 +136,18 @@ def _head(record: StudyRecord, name: str) -> str:
 
 def _rules(record: StudyRecord) -> str:
     """By which rules it was searched."""
-    known = {
-        key: record.settings[key]
-        for key in ("sampler", "pruner", "seed", "seeds", "n_trials")
-        if key in record.settings
-    }
+    if not record.names:
+        return "No setting was searched."
     if record.identity.get("grid"):
         return "Every combination, once."
-    return ", ".join(f"{key}: {value}" for key, value in known.items())
+    return ", ".join(f"{key}: {record.settings[key]}" for key in RULES if key in record.settings)
 
 
 def _about_choice(record: StudyRecord) -> str:
     if len(record.objectives) > 1:
         return "The trials that no other betters in all objectives; each is a file in the folder pareto."
-    if record.finals:
-        return "The score with which a trial was chosen flatters it a little; those beside it had no part in choosing."
-    return "By the score with which they were chosen, which flatters the best a little."
+    flattery = "The score with which a trial was chosen flatters it a little"
+    return f"{flattery}; those beside it had no part in choosing." if record.finals else f"{flattery}."
 
 
 def _about_time(record: StudyRecord) -> str:

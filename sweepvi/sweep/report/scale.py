@@ -14,8 +14,11 @@ from optuna.distributions import CategoricalDistribution, json_to_distribution
 from sweepvi.sweep.records import StudyRecord, TrialRecord
 from sweepvi.sweep.table import typed
 
-MARGIN = 0.06
-"""Part of an axis that is left free at either end."""
+MARGIN = 0.05
+"""Part of an axis that is left free at its end, and between rows beyond it."""
+
+ROWS = 2
+"""Rows beyond the axis: diverged trials, failed ones."""
 
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -37,11 +40,17 @@ class Window:
         """Whether a score is shown where it is."""
         return self.low <= value <= self.high
 
+    def beyond(self, row: int) -> float:
+        """Where trials without a score are drawn: in rows beyond the edge, from 1."""
+        step = MARGIN * (self.high - self.low) * row
+        return self.edge - step if self.edge == self.low else self.edge + step
+
     @property
     def range(self) -> list[float]:
-        """For the axis: with a margin."""
+        """For the axis: with a margin, and room for the rows beyond the edge."""
         margin = MARGIN * (self.high - self.low)
-        return [self.low - margin, self.high + margin]
+        room = self.beyond(ROWS + 1)
+        return [min(room, self.low - margin), max(room, self.high + margin)]
 
 
 def window(values: Sequence[float], direction: str) -> Window | None:
