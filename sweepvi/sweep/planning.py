@@ -35,10 +35,11 @@ def plan_of(overrides: Sequence[str], compose: Compose, extra: Path | None = Non
         ConfigError: with everything that is wrong.
 
     """
-    return _planned(overrides, compose, extra, None)
+    return planned(overrides, compose, extra, {})
 
 
-def _planned(overrides: Sequence[str], compose: Compose, extra: Path | None, given: Mapping[str, Any] | None) -> Plan:
+def planned(overrides: Sequence[str], compose: Compose, extra: Path | None, given: Mapping[str, Any]) -> Plan:
+    """The plan of overrides; ``given`` holds objects that stand for a group's component. Raises as :func:`plan_of`."""
     options = {group: config.options(group, extra) for group in config.groups()}
     fixed, domains, problems = _split(overrides, options)
     first = compose(
@@ -64,11 +65,11 @@ def _planned(overrides: Sequence[str], compose: Compose, extra: Path | None, giv
         _space=space,
         _domains=domains,
     )
-    problems += check_space(space, grid, settings.max_grid, given or {})
+    problems += check_space(space, grid, settings.max_grid, given)
     if not problems and not space.choices and not plan.dimensions({}):
         problems.append(Problem("sweep", NOTHING))
     if not problems:
-        problems += run_once(space, given or {})
+        problems += run_once(space, given)
     raise_if(unique(problems))
     plan.enqueued()
     return plan
