@@ -91,6 +91,11 @@ def test_the_end_of_a_sweep(tmp_path):
     ]
 
 
+def test_settings_are_told_as_they_are_typed(tmp_path):
+    events = [logs.header(), logs.asked(0, {"optimizer.lr (adam)": 0.5}, {}), logs.ended(0, values=[1.0])]
+    assert "\n  optimizer.lr  0.5\n" in ending.text(StudyRecord.of(events), tmp_path, {})
+
+
 def test_the_end_of_a_sweep_in_which_all_failed(tmp_path):
     events = [logs.header()]
     events += [logs.ended(each, "PRUNED", reason="diverged", message=f"step {each}: NaN\nmore") for each in range(3)]

@@ -264,6 +264,16 @@ def test_losses_that_are_no_numbers():
     assert page_of(record)
 
 
+def test_a_key_of_several_options_has_one_column():
+    events = [logs.header()]
+    for number, option in enumerate(("adam", "sgd")):
+        events.append(logs.asked(number, {f"optimizer.lr ({option})": 0.5 + number}, {}))
+        events.append(logs.ended(number, values=[-1.0]))
+    shown = Page(f"<div>{tables.chosen(StudyRecord.of(events))}</div>")
+    assert shown.text.count("optimizer.lr") == 1
+    assert {"0.5", "1.5"} <= set(shown.text)
+
+
 def test_messages_that_differ_in_numbers_are_one_kind():
     events = [logs.header()]
     for each in range(30):

@@ -65,7 +65,12 @@ def failures(record: StudyRecord) -> list[str]:
 
 def settings(trial: TrialRecord) -> list[tuple[str, str]]:
     """The searched settings of a trial, as given on the command line."""
-    return [(name, _short(value)) for name, value in trial.params.items()]
+    return [(key_of(name), _short(value)) for name, value in trial.params.items()]
+
+
+def key_of(name: str) -> str:
+    """The group or key of a parameter: ``optimizer.lr`` of ``optimizer.lr (adam)``, which counts for that option."""
+    return name.partition(" (")[0]
 
 
 def rescored(trial: TrialRecord) -> list[str]:

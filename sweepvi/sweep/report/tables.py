@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from sweepvi.sweep.best import figures, title
-from sweepvi.sweep.ending import settings
+from sweepvi.sweep.ending import key_of, settings
 from sweepvi.sweep.live import duration
 from sweepvi.sweep.records import REASONS, StudyRecord, TrialRecord
 
@@ -43,7 +43,7 @@ def chosen(record: StudyRecord) -> str:
     again = any(trial.finals for trial in trials)
     scores = [f"{title(name)} when chosen" if single else title(name) for name in record.objectives]
     finals = ["on fresh draws", "under new seeds"] if again else []
-    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    names = list(dict.fromkeys(key_of(name) for trial in trials for name in trial.params))
     return table(["trial", *scores, *finals, "seconds", *names], [_row(trial, names, again) for trial in trials])
 
 
