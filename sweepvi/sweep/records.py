@@ -37,6 +37,8 @@ class Rung(NamedTuple):
     step: int
     resource: int
     value: float
+    pruned: bool = False
+    """Whether it was stopped here."""
 
 
 class Final(NamedTuple):
@@ -243,7 +245,7 @@ class StudyRecord:
         )
 
     def _rung(self, event: Mapping[str, Any]) -> None:
-        rung = Rung(event["step"], event["resource"], _number(event["value"]))
+        rung = Rung(event["step"], event["resource"], _number(event["value"]), event.get("pruned", False))
         self._at(event["number"]).rungs.append(rung)
 
     def _ended(self, event: Mapping[str, Any]) -> None:

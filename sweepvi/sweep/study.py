@@ -18,7 +18,7 @@ from sweepvi.errors import ConfigError, Problem
 from sweepvi.sweep import pruning
 from sweepvi.sweep.log import EventLog
 from sweepvi.sweep.plan import Plan
-from sweepvi.sweep.records import COMPLETE, FAIL, PRUNED, VERSION, Direction, StudyRecord, TrialRecord
+from sweepvi.sweep.records import COMPLETE, FAIL, PRUNED, VERSION, Direction, Rung, StudyRecord, TrialRecord
 from sweepvi.sweep.rungs import Arrival, Rungs
 from sweepvi.sweep.sampling import PRESCRIBED, sampler_of, suggest
 
@@ -219,9 +219,12 @@ class Study:
         )
         if pruned:
             self._verdicts.pop(number, None)
-            message = f"pruned at step {arrival.step}, where its ELBO was about {arrival.value:.6g}"
-            self._settle(number, Verdict(PRUNED, "rung", message, steps=arrival.step, seconds=arrival.seconds))
+            self._prune(number, arrival.step, arrival.value, arrival.seconds)
         return pruned
+
+    def _prune(self, number: int, step: int, value: float, seconds: float = 0.0) -> None:
+        message = f"pruned at step {step}, where its ELBO was about {value:.6g}"
+        self._settle(number, Verdict(PRUNED, "rung", message, steps=step, seconds=seconds))
 
     def _settle(self, number: int, verdict: Verdict) -> TrialRecord:
         """Tell Optuna and the log of a trial's end."""
@@ -272,19 +275,21 @@ class Study:
                 )
         for trial in record.trials:
             for place, rung in enumerate(trial.rungs):
-                pruned = trial.reason == "rung" and place == len(trial.rungs) - 1
-                self._live_again(trial, place, rung.step, rung.value, pruned)
+                self._live_again(trial, place, rung)
         for trial in record.trials:
             if trial.state != "RUNNING":
                 self._rungs.leave(trial.number)
                 self._tell_again(trial)
+            elif trial.rungs and trial.rungs[-1].pruned:
+                # The crash came between the two lines of the log.
+                self._prune(trial.number, trial.rungs[-1].step, trial.rungs[-1].value)
         return record
 
-    def _live_again(self, trial: TrialRecord, rung: int, step: int, value: float, pruned: bool) -> None:
+    def _live_again(self, trial: TrialRecord, place: int, rung: Rung) -> None:
         if self.pruner == "wilcoxon":
-            self._handles[trial.number].report(value, step)
+            self._handles[trial.number].report(rung.value, rung.step)
         elif self._rungs.count:
-            self._judged(Arrival(trial.number, rung, step, value), pruned)
+            self._judged(Arrival(trial.number, place, rung.step, rung.value), rung.pruned)
 
     def _tell_again(self, trial: TrialRecord) -> None:
         self._tell(trial.number, Verdict(trial.state, values=tuple(trial.values or ())))
