@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "config": {"errors", "refused"},
     "api": BASE | COMPONENTS | {"registry", "recipe", "engine", "results", "run_folder", "report", "progress"},
     "command": {"errors"},
-    "preflight": BASE | {"api", "config", "engine", "recipe", "registry", "command", "results", "run_folder"}
+    "preflight": BASE
+    | {"api", "config", "engine", "recipe", "registry", "command", "results", "run_folder"}
     | {"sweep"},
     "catalogue": {"config", "registry", "keys", "sweep"},
     "telling": {"config", "results"},
