@@ -100,12 +100,14 @@ def test_the_end_of_a_sweep_in_which_all_failed(tmp_path):
     events = [logs.header()]
     events += [logs.ended(each, "PRUNED", reason="diverged", message=f"step {each}: NaN\nmore") for each in range(3)]
     events += [logs.ended(3, "FAIL", reason="crash", message="ValueError: no"), logs.ended(4, "FAIL", reason="time")]
-    assert ending.text(StudyRecord.of(events), tmp_path, {}).splitlines()[:5] == [
-        "5 trials: 3 pruned (3 diverged), 2 failed (1 crashed, 1 took too long)",
+    events.append(logs.ended(5, "PRUNED", reason="rung", message="x" * 999))
+    assert ending.text(StudyRecord.of(events), tmp_path, {}).splitlines()[:6] == [
+        "6 trials: 4 pruned (3 diverged, 1 stopped at a rung), 2 failed (1 crashed, 1 took too long)",
         "no trial has a score:",
         "  3 diverged; trial 2: step 2: NaN",
         "  1 crashed; trial 3: ValueError: no",
         "  1 took too long; trial 4: no message",
+        "  1 stopped at a rung; trial 5: " + "x" * 159 + "…",
     ]
 
 

@@ -16,6 +16,9 @@ STATES = {COMPLETE: "complete", PRUNED: "pruned", FAIL: "failed", RUNNING: "not 
 MOST = 5
 """Trials of a Pareto front that are shown."""
 
+LONGEST = 160
+"""Characters of a message that are shown: the log and the table have all of it."""
+
 
 def text(record: StudyRecord, folder: Path, commands: Mapping[int, str]) -> str:
     """The end of a sweep: counts, the best, what was searched in it, its scores, and the commands that come next.
@@ -58,8 +61,9 @@ def failures(record: StudyRecord) -> list[str]:
     lines = []
     for reason, trials in record.reasons().items():
         example = trials[-1]
-        first = example.message.strip().splitlines()[:1] or ["no message"]
-        lines.append(f"  {len(trials):,} {REASONS.get(reason, reason)}; trial {example.number}: {first[0]}")
+        first = (example.message.strip().splitlines() or ["no message"])[0]
+        shown = first if len(first) <= LONGEST else first[: LONGEST - 1] + "…"
+        lines.append(f"  {len(trials):,} {REASONS.get(reason, reason)}; trial {example.number}: {shown}")
     return lines
 
 
