@@ -72,7 +72,15 @@ class Failed:
     message: str
 
 
-Event: TypeAlias = Reached | Ended | Failed
+@dataclass(frozen=True)
+class Refused:
+    """A fit cannot be a lane of this program, and why; elsewhere, it may run."""
+
+    key: int
+    reason: str
+
+
+Event: TypeAlias = Reached | Ended | Failed | Refused
 
 
 class Trials(ABC):

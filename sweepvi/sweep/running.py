@@ -15,7 +15,7 @@ from sweepvi.sweep.log import EventLog
 from sweepvi.sweep.mirror import Mirror
 from sweepvi.sweep.plan import Plan
 from sweepvi.sweep.protocol import Setup
-from sweepvi.sweep.records import StudyRecord, TrialRecord
+from sweepvi.sweep.records import LOG, StudyRecord, TrialRecord
 from sweepvi.sweep.slots import Crew, slots_of, threads_of
 from sweepvi.sweep.study import Study, now
 
@@ -125,9 +125,15 @@ def _finalists(study: Study) -> list[TrialRecord]:
 def _finished(study: Study, folder: Path, mirror: Mirror, stopping: Stopping) -> SweepResult:
     """Make everything else in the folder of the log."""
     record = study.record
-    table.write(record, folder)
-    commands = best.write(record, folder, lambda trial: study.plan.configuration(trial.params))
-    report.write(record, folder)
+    try:
+        table.write(record, folder)
+        commands = best.write(record, folder, lambda trial: study.plan.configuration(trial.params))
+        report.write(record, folder)
+    except OSError as error:
+        raise SweepviError(
+            f"{error.filename or folder} cannot be written: {error.strerror}; all trials are kept in "
+            f"{folder / LOG}, and the same command makes the rest of it"
+        ) from error
     trouble = mirror.sync(record)
     mirror.close()
     over = study.asked >= study.total and not study.unfinished

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 from sweepvi.sweep.protocol import Answer, AtRung, Done, Lost, Order, Setup, Turn
 
 if TYPE_CHECKING:
-    from sweepvi.engine.trials import Event, Task, Trials
+    from sweepvi.engine.trials import Event, Refused, Task, Trials
     from sweepvi.recipe import Recipe
 
 OPEN = 6
 """Programs that are kept open; of more, those that have nothing to do are let go."""
+
+_NO_LANES = "lanes cannot run this fit: {}; use engine=auto or engine=eager"
 
 CURVE = 50
 """Points of a fit's losses that are kept."""
@@ -69,7 +71,7 @@ class _Program:
     waiting: deque[Order] = field(default_factory=deque)
     trials: Trials | None = None
     eager: str | None = None
-    """Why its fits run one by one."""
+    """Why its fits run one by one; None if they may be lanes."""
 
 
 class Worker:
@@ -142,7 +144,7 @@ class Worker:
             return self._lost(program, error), _is_fatal(error)
         if self._last and program.trials is not None and not program.waiting:
             program.trials.no_more()
-        return [self._told(event) for event in found], False
+        return [told for event in found if (told := self._told(event)) is not None], False
 
     def _next(self) -> str | None:
         """The program that has waited longest."""
@@ -183,17 +185,18 @@ class Worker:
             return failed
         settings = tasks[0].recipe.settings
         try:
-            if not isinstance(settings, LaneSettings):
-                program.trials = EagerTrials([], _rung_value(value), draws)
+            if program.eager is not None or not isinstance(settings, LaneSettings):
+                notes = [] if program.eager is None else [f"ran on the eager engine: {program.eager}"]
+                program.trials = EagerTrials(notes, _rung_value(value), draws)
                 return []
             size, total = self._sizes.get(name, len(program.waiting)), self._totals.get(name, settings.steps)
             program.trials = LaneTrials(tasks, size, total, _rung_value(value), draws)
         except NotCapturedError as error:
             if isinstance(settings, AutoSettings):
-                program.trials = EagerTrials([f"ran on the eager engine: {error}"], _rung_value(value), draws)
+                program.eager = str(error)
                 return []
             program.waiting.popleft()
-            return [Failed(order.key, f"lanes cannot run this fit: {error}; use engine=auto or engine=eager")]
+            return [Failed(order.key, _NO_LANES.format(error))]
         except ConfigError as error:
             program.waiting.popleft()
             return [Failed(order.key, str(error))]
@@ -225,6 +228,17 @@ class Worker:
             tasks.append(Task(order.key, recipe, order.rungs, order.score_draws, seed))
         return tasks, failed
 
+    def _refused(self, event: Refused) -> Lost | None:
+        """A fit that cannot be a lane beside the others runs by itself, if the settings leave that open."""
+        from sweepvi.settings import AutoSettings
+
+        order = self._orders[event.key]
+        if not isinstance(self._recipes.of(order).settings, AutoSettings):
+            return Lost(event.key, _NO_LANES.format(event.reason), alone=True)
+        program = self._programs.setdefault(order.program + _EAGERLY, _Program(eager=event.reason))
+        program.waiting.append(order)
+        return None
+
     def _lost(self, program: _Program, error: BaseException) -> list[AtRung | Done | Lost]:
         """What has gone down with a program, or waits for it."""
         from sweepvi.loading import described
@@ -235,15 +249,20 @@ class Worker:
         program.waiting.clear()
         return [Lost(order.key, described(error), alone=len(orders) == 1) for order in orders]
 
-    def _told(self, event: Event) -> AtRung | Done | Lost:
-        from sweepvi.engine.trials import Ended, Reached
+    def _told(self, event: Event) -> AtRung | Done | Lost | None:
+        from sweepvi.engine.trials import Ended, Reached, Refused
 
+        if isinstance(event, Refused):
+            return self._refused(event)
         if isinstance(event, Reached):
             return AtRung(event.key, event.rung, event.step, event.value, event.seconds)
         self._orders.pop(event.key, None)
         if isinstance(event, Ended):
             return _summed_up(event, self._setup.target)
         return Lost(event.key, event.message, alone=True)
+
+
+_EAGERLY = " eagerly"
 
 
 class _Recipes:

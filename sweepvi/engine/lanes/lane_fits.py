@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sweepvi.diagnostics import elbo_score, r_hats
 from sweepvi.engine.checkpoint import Snapshot
@@ -482,6 +482,9 @@ class Starts:
         except ConfigError as error:
             # Its own seed has started.
             raise NotCapturedError(f"under seed {recipe.settings.seed}, the {error.problems[0]}") from error
+        differing = _differing(self._first.problem.model, recipe.problem.model)
+        if differing is not None:
+            raise NotCapturedError(f"the model's {differing} differs between seeds, and is no parameter")
         if found.buffers.keys() != self._buffers.keys() or any(
             not torch.equal(value, self._buffers[name]) for name, value in found.buffers.items()
         ):
@@ -494,6 +497,21 @@ class Starts:
         if recipe is self._first:
             return self._engine.optimization
         return Optimization(recipe, self._engine.modules)
+
+
+def _differing(one: Any, other: Any) -> str | None:
+    """An attribute of plain data that two instances of a class do not have in common; of networks, buffers tell."""
+    if one is other or isinstance(one, nn.Module) or type(one) is not type(other):
+        return None
+    ours, theirs = getattr(one, "__dict__", {}), getattr(other, "__dict__", {})
+    for name, mine in ours.items():
+        yours = theirs.get(name)
+        if isinstance(mine, Tensor) and isinstance(yours, Tensor):
+            if mine.shape != yours.shape or not torch.equal(mine, yours):
+                return name
+        elif isinstance(mine, bool | int | float | str) and mine != yours:
+            return name
+    return None
 
 
 def _starts_alike(one: Recipe, other: Recipe) -> bool:

@@ -24,7 +24,18 @@ from sweepvi.engine.lanes.scoring import LaneScorer
 from sweepvi.engine.lanes.update import Plan, form
 from sweepvi.engine.score import SCORE_SEED
 from sweepvi.engine.trial_run import start
-from sweepvi.engine.trials import Ended, Event, Failed, Reached, RungValue, Task, Trials, draws_of_rung, smoothed
+from sweepvi.engine.trials import (
+    Ended,
+    Event,
+    Failed,
+    Reached,
+    Refused,
+    RungValue,
+    Task,
+    Trials,
+    draws_of_rung,
+    smoothed,
+)
 from sweepvi.errors import ConfigError
 from sweepvi.private import sources_forgotten
 from sweepvi.programs import Suspended, reachable_modules
@@ -143,7 +154,10 @@ class LaneTrials(Trials):
             for task in tasks:
                 try:
                     entrant = self._entrant(task)
-                except (NotCapturedError, ConfigError) as error:
+                except NotCapturedError as error:
+                    events.append(Refused(task.key, str(error)))
+                    continue
+                except ConfigError as error:
                     events.append(Failed(task.key, str(error)))
                     continue
                 lane = next(free)
