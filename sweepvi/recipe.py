@@ -270,10 +270,19 @@ def fingerprint(recipe: Recipe) -> str:
     Of the configuration and the data; a change of the user's own code is not seen.
     """
     engine = {key: value for key, value in recipe.config["engine"].items() if key not in RESUMABLE}
-    data = _plain({"args": recipe.problem.args, "kwargs": recipe.problem.kwargs})
+    data = _plain_data(recipe)
     # A schedule over the whole fit is another one when the fit is longer.
     schedules = {label: registry.described("", group.scheduler) for label, group in recipe.groups.items()}
     return config_hash({**recipe.config, "engine": engine, "data": data, "schedules": schedules})
+
+
+def data_hash(recipe: Recipe) -> str:
+    """A hash of a fit's data: twelve hexadecimal digits."""
+    return config_hash(_plain_data(recipe))
+
+
+def _plain_data(recipe: Recipe) -> dict[str, Any]:
+    return _plain({"args": recipe.problem.args, "kwargs": recipe.problem.kwargs})
 
 
 def _plain(value: Any) -> Any:

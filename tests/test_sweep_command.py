@@ -96,6 +96,23 @@ def test_hydras_own_settings_reach_the_job(runs):
     assert (runs[0][1] / "other.log").exists()
 
 
+def test_structures_are_composed_while_the_sweep_runs(runs, monkeypatch):
+    """Within Hydra's job, which goes on as it was."""
+    monkeypatch.setattr("sweepvi.sweep.check.MOST", 2)
+
+    def run(plan, *_):
+        before = HydraConfig.get()
+        chosen = {"optimizer": "adagrad_rmsprop"}
+        [eta] = plan.dimensions(chosen)
+        made = plan.configuration({**chosen, eta.name: 0.5})
+        assert HydraConfig.get() == before
+        return Result(0, f"eta {made['optimizer']['eta']}")
+
+    monkeypatch.setattr(running, "run", run)
+    options = "optimizer=adam,sgd,adamw,adagrad_rmsprop"
+    assert main([*SWEEP[:4], options, "sweep.n_trials=9", "-q"]) == 0
+
+
 def test_the_exit_status_is_the_sweeps(runs, monkeypatch, capsys):
     for status in (1, 130):
         answering(monkeypatch, Result(status, "no trial has a score"))

@@ -364,6 +364,17 @@ def test_what_makes_a_study_another(words, same):
     assert json.loads(json.dumps(before)) == before
 
 
+def test_other_data_is_another_study(mine):
+    words = [*mine, "model=custom", f"model.path={MINE}:model", f"model.data={MINE}:data", "engine.seed=0,1"]
+    before = planned(*words).identity()
+    assert planned(*words).identity() == before
+    Path(MINE).write_text(PROGRAM.replace("torch.zeros(3)", "torch.ones(3)"))
+    after = planned(*words).identity()
+    assert after["data"] != before["data"]
+    assert {**after, "data": 0} == {**before, "data": 0}
+    del sys.modules["_sweepvi_mine"]
+
+
 def test_grids_and_sampled_studies_are_different_studies():
     assert planned("engine.seed=0,1").identity() != planned("engine.seed=0,1", "sweep.n_trials=2").identity()
 

@@ -145,7 +145,6 @@ class Unsendable:
         ({"guide": ["auto_normal", "auto_nrmal"]}, {}, ["guide = 'auto_nrmal'", "did you mean auto_normal"]),
         ({"optimizer": [AdamRule(), "sgd"]}, {}, ["optimizer"]),
     ],
-    ids=str,
 )
 def test_bad_calls(space, components, says):
     with pytest.raises(ConfigError) as raised:

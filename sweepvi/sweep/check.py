@@ -120,12 +120,14 @@ def _too_many(space: Space, structures: list[Structure], max_grid: int) -> list[
 def run_once(space: Space, given: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with the models: each structure is built and run once, and each value that decides whether it runs.
 
-    The space must have passed :func:`check_space`.
+    The space must have passed :func:`check_space`; it is told of the data.
     """
     from sweepvi import engine, recipe
 
     def run(structure: Structure, values: Mapping[str, Any]) -> None:
-        engine.trial_run(recipe.build(structure.with_values(values), given))
+        made = recipe.build(structure.with_values(values), given)
+        space.data.add(recipe.data_hash(made))
+        engine.trial_run(made)
 
     tasks = []
     for chosen in itertools.islice(space.structures(), MOST):

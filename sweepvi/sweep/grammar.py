@@ -21,6 +21,9 @@ from sweepvi.errors import ConfigError, Problem, listed, raise_if
 TAGS = ("log",)
 """The tags that mean something: ``log``, even on the logarithmic scale."""
 
+MOST = 100_000
+"""Values of a range of fractions, at most."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -31,7 +34,7 @@ class Domain:
     """As it was written, without the key."""
     distribution: BaseDistribution
     """Over primitive data: lists and mappings are there as their text in the grammar."""
-    values: tuple[Any, ...] | None
+    values: Sequence[Any] | None
     """All of them, plain data, in the order in which a grid takes them; None for an interval."""
     shuffled: bool = False
     """Whether a grid takes them in random order."""
@@ -56,14 +59,18 @@ class Domain:
             raise ValueError(f"{value!r} is no number")
         found = int(value) if whole else float(value)
         low, high = self.distribution.low, self.distribution.high  # pyright: ignore[reportAttributeAccessIssue]
-        if not low <= found <= high or (self.values is not None and found not in self.values):
+        step = self.distribution.step if self.values is not None else None  # pyright: ignore[reportAttributeAccessIssue]
+        places = (found - low) / step if step else 0
+        if not low <= found <= high or abs(places - round(places)) > 1e-8:
             raise ValueError(f"{value!r} is not in {self.text}")
         return found
 
     def ends(self) -> list[Any]:
-        """The values to check: all of them, or both ends of an interval and one between them."""
+        """The values to check: all of a list; both ends of numbers, and one between them."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return list(self.values or ())
         if self.values is not None:
-            return list(self.values)
+            return list(dict.fromkeys([self.values[0], self.values[len(self.values) // 2], self.values[-1]]))
         low, high = self.distribution.low, self.distribution.high  # pyright: ignore[reportAttributeAccessIssue]
         between = (low + high) // 2 if isinstance(self.distribution, IntDistribution) else low + 0.618 * (high - low)
         return list(dict.fromkeys([low, between, high]))
@@ -158,9 +165,13 @@ def _of_range(text: str, override: Override, value: RangeSweep) -> Domain:
     start, stop, step = (Decimal(repr(number)) for number in numbers)
     count = max(0, math.ceil((stop - start) / step))
     _demand(text, count > 0, "is empty: it ends before its second argument")
-    _demand(text, count <= 10**6, f"has {count:,} values; search an interval instead")
-    values = tuple((int if whole else float)(start + step * place) for place in range(count))
-    low, high = min(values), max(values)
+    _demand(text, whole or count <= MOST, f"has {count:,} values; search an interval instead")
+    values = (
+        range(int(start), int(stop), int(step))
+        if whole
+        else tuple(float(start + step * place) for place in range(count))
+    )
+    low, high = sorted((values[0], values[-1]))
     _demand(text, not log or low > 0, "tag(log, …) needs bounds > 0")
     _demand(text, not log or (whole and abs(step) == 1), "tag(log, …) goes with steps of 1, or with an interval")
     distribution = (

@@ -82,24 +82,26 @@ class Plan:
         Shuffled values come in an order that ``sweep.seed`` fixes.
         """
         places = {domain.key: place for place, domain in enumerate(self._domains)}
-        ranks = {}
-        for domain in self._domains:
-            values = list(domain.values or ())
-            if domain.shuffled:
-                random.Random(self.settings.seed).shuffle(values)
-            ranks[domain.key] = {repr(domain.suggestion(value)): rank for rank, value in enumerate(values)}
+        ordered = {domain.key: list(enumerate(self._suggestions(domain))) for domain in self._domains}
         found: list[tuple[list[int], dict[str, Any]]] = []
         for chosen in self._space.structures():
+            fixed = {choice.key: choice.domain.suggestion(chosen[choice.key]) for choice in self.choices}
             own = [*self.choices, *self._space.structure(chosen).dimensions]
-            lists = [[chosen[one.key]] if one in self.choices else one.domain.values or () for one in own]
-            for values in itertools.product(*lists):
-                rank, params = [0] * len(places), {}
-                for one, value in zip(own, values, strict=True):
-                    params[one.name] = one.domain.suggestion(value)
-                    rank[places[one.key]] = ranks[one.key][repr(params[one.name])]
-                found.append((rank, params))
+            lists = [[pair for pair in ordered[one.key] if pair[1] == fixed.get(one.key, pair[1])] for one in own]
+            for pairs in itertools.product(*lists):
+                ranks, params = [0] * len(places), {}
+                for one, (rank, suggestion) in zip(own, pairs, strict=True):
+                    params[one.name], ranks[places[one.key]] = suggestion, rank
+                found.append((ranks, params))
         found.sort(key=lambda point: point[0])
         return [params for _, params in found[: self.settings.n_trials]]
+
+    def _suggestions(self, domain: Domain) -> list[Any]:
+        """All values of a domain as Optuna has them, in the order in which a grid takes them."""
+        values = [domain.suggestion(value) for value in domain.values or ()]
+        if domain.shuffled:
+            random.Random(self.settings.seed).shuffle(values)
+        return values
 
     def identity(self) -> dict[str, Any]:
         """What makes this study the one it is, as plain data: another identity is another study."""
@@ -117,6 +119,7 @@ class Plan:
         return {
             "configuration": nodes,
             "space": {choice.name: list(choice.domain.values or ()) for choice in self.choices} | searched,
+            "data": sorted(self._space.data),
             "grid": self.grid,
             "sweep": settings,
         }

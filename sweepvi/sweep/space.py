@@ -140,6 +140,7 @@ class Space:
         choices: whole groups that are searched.
         keys: keys that are searched wherever an option has them.
         with_searches: whether the options' own ``search:`` nodes count.
+        data: hashes of the data that are fitted, as far as they have been loaded.
 
     """
 
@@ -148,6 +149,7 @@ class Space:
     choices: Sequence[Domain]
     keys: Sequence[Domain]
     with_searches: bool
+    data: set[str] = field(default_factory=set)
     _structures: dict[tuple[Any, ...], Structure] = field(default_factory=dict)
     _nodes: dict[tuple[str, str], tuple[dict[str, Any], Any]] = field(default_factory=dict)
 
