@@ -157,3 +157,18 @@ def test_a_database_that_is_lost_stops_nobody(tmp_path, mirror):
     database.write_bytes(good)
     assert ours.sync(record) == ""
     assert sorted(trial.user_attrs["number"] for trial in read(f"sqlite:///{database}")) == list(range(20))
+
+
+def test_what_was_half_written_is_not_written_again(tmp_path, mirror, monkeypatch):
+    record, ours = StudyRecord.of(logs.sampled(9)), mirror(f"journal:{tmp_path}/log", tmp_path)
+    whole = optuna.Study.add_trials
+
+    def half(study, trials):
+        whole(study, trials[:4])
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Study, "add_trials", half)
+        assert "disk full" in ours.sync(record)
+    assert ours.sync(record) == ""
+    assert sorted(trial.user_attrs["number"] for trial in ours._study.get_trials()) == list(range(9))

@@ -41,7 +41,7 @@ def test_events_are_folded_into_trials(tmp_path):
         0.07,
     )
     assert done.params == {"optimizer.lr": 0.01}
-    assert done.rungs == [(74, 3, -1234.5)]
+    assert [rung[:3] for rung in done.rungs] == [(74, 3, -1234.5)]
     assert done.curve[0] == (0, 4064.0)
     assert (diverged.state, diverged.reason, diverged.steps, diverged.value) == ("PRUNED", "diverged", 7, None)
     assert [final.elbo for final in record.finals] == [-1064.3, -1064.6]
@@ -152,6 +152,13 @@ def test_the_study_is_the_same_in_optunas_form(capfd):
     assert study.trials[0].distributions["estimator.num_particles"] == logs.PARTICLES
     assert study.best_trial.number == record.best.number
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_trial_takes_its_time_in_optunas_form_too():
+    record = StudyRecord.of([logs.header(), logs.asked(0, {}, {}), logs.ended(0, values=[1.0], seconds=2.5)])
+    [trial] = record.study().trials
+    assert trial.duration.total_seconds() == 2.5
+    assert trial.datetime_start.isoformat() == record.created
 
 
 def test_a_trial_that_runs_and_one_without_a_number_have_a_place_in_the_study():

@@ -13,7 +13,7 @@ import sweep_logs as logs
 
 from sweepvi.sweep import report
 from sweepvi.sweep.records import StudyRecord
-from sweepvi.sweep.report import front, importance, over_steps, over_trials, page, scale, tables
+from sweepvi.sweep.report import front, importance, marks, over_steps, over_trials, page, scale, tables
 
 TWO = {"objectives": ("elbo", "seconds"), "direction": ("maximize", "minimize")}
 
@@ -103,6 +103,11 @@ def test_what_users_wrote_is_text():
     assert shown.loaded == []
     assert "<img src=x> & </script>" in " ".join(shown.text)
     assert "<script>alert" not in text
+
+
+def test_nothing_that_users_wrote_is_markup_in_a_figure():
+    record = StudyRecord.of([logs.header(), logs.asked(0, {"a": "<b>&"}, {}), logs.ended(0, values=[-1.0])])
+    assert marks.hover(record, record.trials[0], -1.0).endswith("<br>a = &lt;b&gt;&amp;")
 
 
 def test_scores_before_and_after_choosing_are_shown_with_errors(sweep):
@@ -298,6 +303,21 @@ def test_a_window_holds_the_best_and_has_room(values, direction):
     assert seen.edge == (seen.low if direction == "maximize" else seen.high)
     assert low < seen.beyond(2) < high
     assert seen.clip(math.nan) == seen.edge
+
+
+@pytest.mark.parametrize(
+    ("values", "low"),
+    [
+        ([*np.linspace(-1e6, -9e5, 60), *np.linspace(-10, 0, 41)], -62.5),  # most went astray: ten upper quartiles
+        ([-4.0, -3.0, -2.0, -1.0, 0.0], -4.0),  # all are near
+        ([-1e9, -4.0, -2.0, -1.0, 0.0], -6.0),  # one went astray: three medians
+    ],
+)
+def test_a_window_reaches_down_to_where_trials_can_be_told_apart(values, low):
+    seen = scale.window(values, "maximize")
+    assert (seen.low, seen.high) == (pytest.approx(low), 0.0)
+    mirrored = scale.window([-value for value in values], "minimize")
+    assert (mirrored.low, mirrored.high) == (0.0, pytest.approx(-low))
 
 
 def test_without_a_finite_score_there_is_no_window():
