@@ -15,6 +15,8 @@ from sweepvi import api, registry
 from sweepvi.catalogue import flat_keys
 from sweepvi.cli import main
 from sweepvi.engine.checkpoint import FORMAT
+from sweepvi.sweep import running
+from sweepvi.sweep.slots import Crew
 
 WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 
@@ -794,6 +796,9 @@ def no_fit(monkeypatch):
         pytest.fail("a fit was started")
 
     monkeypatch.setattr(api, "run", run)
+    monkeypatch.setattr(running, "run", run)
+    # Nor are workers started, which would wait for a plan.
+    monkeypatch.setattr(Crew, "early", lambda _: Crew())
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
