@@ -35,6 +35,35 @@ def elbo_score(log_weights: Tensor) -> ElboScore:
     return ElboScore(float(log_weights.mean()), error, 0)
 
 
+def predictive_score(log_densities: Tensor) -> ElboScore:
+    """The log predictive density of data from log p(data | z), shape [draws], of draws z of the guide: its ``elbo``.
+
+    The logarithm of the mean density, with the error of first order: Vehtari, Gelman & Gabry, "Practical Bayesian Model
+    Evaluation Using Leave-One-Out Cross-Validation and WAIC", 2017, equation 3, for all data together.
+    """
+    nonfinite = int((~log_densities.isfinite()).sum())
+    draws = log_densities.numel()
+    if draws == 0 or nonfinite:
+        return ElboScore(None, None, nonfinite)
+    mean = torch.logsumexp(log_densities, 0) - math.log(draws)
+    shares = (log_densities - mean).exp()
+    error = float(shares.std()) / math.sqrt(draws) if draws > 1 else None
+    return ElboScore(float(mean), error, 0)
+
+
+def pareto_k(log_weights: Tensor) -> float | None:
+    """Pareto k-hat of log weights log p - log q, shape [draws]; None if there are too few or one is not finite.
+
+    Above 0.7, the guide is too far from the posterior for weights to mend it: Vehtari, Simpson, Gelman, Yao & Gabry,
+    "Pareto Smoothed Importance Sampling", 2024. By arviz-stats.
+    """
+    if log_weights.numel() < 25 or not bool(log_weights.isfinite().all()):
+        return None
+    from arviz_stats.base.array import array_stats
+
+    return float(array_stats.psislw(log_weights.numpy())[1])
+
+
 def r_hats(means: Tensor, variances: Tensor, count: int) -> Tensor:
     """R-hat of parameters over several optimizations, from the moments of each one's iterates: shape [D].
 

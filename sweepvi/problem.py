@@ -25,6 +25,8 @@ class Problem:
     """What runs; or a class or :class:`Fresh`, of which every fit makes its own."""
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    heldout: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+    """The same for data that the fit does not see, on which its predictions are judged."""
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Problem:
         """The same problem on a copy of its data: floating-point tensors as ``dtype``, all on ``device``."""
@@ -32,6 +34,7 @@ class Problem:
             self,
             args=tuple(_moved(value, dtype, device) for value in self.args),
             kwargs={key: _moved(value, dtype, device) for key, value in self.kwargs.items()},
+            heldout=_moved(self.heldout, dtype, device),
         )
 
 

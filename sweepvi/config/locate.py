@@ -14,7 +14,7 @@ SWEEPING = ("sweep", "workers")
 SEARCH = "search"
 """The key of an option's file that says what of it a sweep searches: key → text; no part of a fit's configuration."""
 
-CODE_KEYS = {"model": ("path", "data"), "guide": ("path",)}
+CODE_KEYS = {"model": ("path", "data", "heldout"), "guide": ("path",)}
 """Keys whose value is a Python path: taken from the command line, never from a file alone."""
 
 

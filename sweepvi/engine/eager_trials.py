@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from sweepvi.engine.eager_fit import EagerFit
 from sweepvi.engine.environment import environment
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.outcome import float64
-from sweepvi.engine.score import log_weights
+from sweepvi.engine.score import log_weights, predictive_log_density
 from sweepvi.engine.trial_run import start
 from sweepvi.engine.trials import Ended, Event, Failed, Reached, RungValue, Task, Trials, draws_of_rung, smoothed
 from sweepvi.errors import ConfigError
@@ -124,6 +125,7 @@ class EagerTrials(Trials):
         outcome = self._fit.unscored()
         if outcome.status == "finished":
             self._fit.score(outcome, Interrupt(), lambda done, total: None, task.score_draws, task.score_seed)
+        heldout = self._predicted() if task.heldout and outcome.status == "finished" else None
         self._task = None
         empty = torch.empty(0, dtype=torch.float64)
         return Ended(
@@ -136,7 +138,20 @@ class EagerTrials(Trials):
             seconds=outcome.seconds,
             engine="eager",
             notes=[note for note in (*outcome.notes, outcome.score_note) if note],
+            heldout=heldout,
         )
+
+    def _predicted(self) -> Tensor:
+        engine, draws = self._fit.engine, self._settings.score_draws
+        with engine.optimization.evaluated():
+            return log_weights(
+                engine.programs,
+                engine.problem,
+                draws,
+                Interrupt(),
+                lambda done, total: None,
+                weigh=predictive_log_density,
+            )
 
     def occupancy(self) -> tuple[float, float]:
         """See :meth:`Trials.occupancy`; a lone fit is always busy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyro
 import torch
@@ -16,6 +16,9 @@ from sweepvi.engine.numerical import MAYBE_NUMERICAL, is_numerical
 from sweepvi.guides.guide import Program
 from sweepvi.problem import Problem
 
+Weigh: TypeAlias = Callable[[Mapping[str, Program], Problem], Tensor]
+"""Of programs and a problem, a number for one draw of the guide."""
+
 SCORE_SEED = 1_000_003
 """Every fit is scored on the same noise, whatever its own seed, so that two scores differ by the fits alone."""
 
@@ -27,8 +30,9 @@ def log_weights(
     interrupt: Interrupt,
     progress: Callable[[int, int], None],
     seed: int = SCORE_SEED,
+    weigh: Weigh | None = None,
 ) -> Tensor:
-    """Log p(data, z) - log q(z) for fresh draws z of the guide: float64, shape [draws].
+    """Log p(data, z) - log q(z) for fresh draws z of the guide: float64, shape [draws]; or what ``weigh`` says.
 
     Shorter if the user interrupts. A draw at which the model's own arithmetic fails is NaN.
     """
@@ -36,7 +40,7 @@ def log_weights(
     weights: list[float] = []
     with torch.no_grad():
         while len(weights) < draws and not interrupt.requested:
-            weights.append(_log_weight(programs, problem))
+            weights.append(_number(weigh or log_weight, programs, problem))
             progress(len(weights), draws)
     return torch.tensor(weights, dtype=torch.float64)
 
@@ -59,9 +63,26 @@ def log_weight(programs: Mapping[str, Program], problem: Problem) -> Tensor:
         return torch.as_tensor(model_trace.log_prob_sum()).double() - guide_trace.log_prob_sum()
 
 
-def _log_weight(programs: Mapping[str, Program], problem: Problem) -> float:
+def predictive_log_density(programs: Mapping[str, Program], problem: Problem) -> Tensor:
+    """Log p(held-out data | z) for one draw z of the guide: shape [].
+
+    What the guide does not draw, such as a latent variable of each held-out datum, is drawn from the model.
+    """
+    assert problem.heldout is not None
+    args, kwargs = problem.heldout
+    arguments: Any = problem.args
+    with torch.no_grad():
+        guide_trace = poutine.trace(programs["guide"]).get_trace(*arguments, **problem.kwargs)
+        model = poutine.replay(programs["model"], trace=guide_trace)
+        trace: Any = poutine.trace(model).get_trace(*args, **kwargs)
+        observed = [site for site in trace.nodes.values() if site["type"] == "sample" and site["is_observed"]]
+        trace.compute_log_prob(lambda name, site: site["is_observed"])
+        return torch.as_tensor(sum(site["log_prob_sum"] for site in observed)).double()
+
+
+def _number(weigh: Weigh, programs: Mapping[str, Program], problem: Problem) -> float:
     try:
-        return float(log_weight(programs, problem))
+        return float(weigh(programs, problem))
     except MAYBE_NUMERICAL as error:
         if not is_numerical(error):
             raise

@@ -31,6 +31,8 @@ class Task:
     """Fresh draws on which the finished fit is scored; None is what its recipe says."""
     score_seed: int = SCORE_SEED
     """Of these draws, equal for fits that are to be compared."""
+    heldout: bool = False
+    """Whether its predictions of held-out data are wanted."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Ended:
     """Its share of the time that steps took."""
     engine: str
     notes: list[str] = field(default_factory=list)
+    heldout: Tensor | None = None
+    """Log p(held-out data | draw) of as many draws, float64."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from sweepvi.errors import collected, raise_if
@@ -21,20 +21,30 @@ class CustomModel(Model):
         str | None,
         Key("Python path of the data, or of a function that returns it: a dict, a tuple or one tensor"),
     ] = None
+    heldout: Annotated[
+        str | None,
+        Key("Python path of data that the fit does not see, in the form of data; for sweep.objective=heldout"),
+    ] = None
 
     def problem(self, load: Load) -> Problem:
         """Load model and data; the model may be a class. ``ConfigError`` says all that fails."""
-        (model, data), problems = collected(
-            lambda: load_program("model.path", self.path, load), lambda: self._data(load)
+        (model, data, heldout), problems = collected(
+            lambda: load_program("model.path", self.path, load),
+            lambda: _loaded("model.data", self.data, load),
+            lambda: _loaded("model.heldout", self.heldout, load),
         )
         raise_if(problems)
-        return problem_with(model, data)
+        unseen = problem_with(model, heldout)
+        return replace(
+            problem_with(model, data), heldout=None if self.heldout is None else (unseen.args, unseen.kwargs)
+        )
 
-    def _data(self, load: Load) -> Any:
-        if self.data is None:
-            return ()
-        data = load("model.data", self.data)
-        return called("model.data", self.data, data) if callable(data) else data
+
+def _loaded(key: str, path: str | None, load: Load) -> Any:
+    if path is None:
+        return ()
+    data = load(key, path)
+    return called(key, path, data) if callable(data) else data
 
 
 def problem_with(model: Any, data: Any) -> Problem:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sweepvi.sweep.protocol import Answer, AtRung, Done, Lost, Order, Setup, Turn
 
 if TYPE_CHECKING:
-    from sweepvi.engine.trials import Event, Refused, Task, Trials
+    from sweepvi.engine.trials import Ended, Event, Refused, Task, Trials
     from sweepvi.recipe import Recipe
 
 OPEN = 6
@@ -225,7 +225,8 @@ class Worker:
                 failed.append(Failed(order.key, str(error)))
                 continue
             seed = SCORE_SEED if order.score_seed is None else order.score_seed
-            tasks.append(Task(order.key, recipe, order.rungs, order.score_draws, seed))
+            heldout = "heldout" in self._setup.objectives
+            tasks.append(Task(order.key, recipe, order.rungs, order.score_draws, seed, heldout))
         return tasks, failed
 
     def _refused(self, event: Refused) -> Lost | None:
@@ -258,7 +259,7 @@ class Worker:
             return AtRung(event.key, event.rung, event.step, event.value, event.seconds)
         self._orders.pop(event.key, None)
         if isinstance(event, Ended):
-            return _summed_up(event, self._setup.target)
+            return _summed_up(event, self._setup)
         return Lost(event.key, event.message, alone=True)
 
 
@@ -304,9 +305,11 @@ def _rung_value(name: str) -> Any:
     return name
 
 
-def _summed_up(event: Any, target: float | None) -> Done:
-    from sweepvi.diagnostics import elbo_score
+def _summed_up(event: Ended, setup: Setup) -> Done:
+    from sweepvi.diagnostics import elbo_score, pareto_k, predictive_score
 
+    finished, target = event.status == "finished", setup.target
+    predictive = predictive_score(event.heldout) if finished and event.heldout is not None else None
     score = elbo_score(event.log_weights)
     message = event.message
     if event.status == "finished" and score.nonfinite:
@@ -322,7 +325,10 @@ def _summed_up(event: Any, target: float | None) -> Done:
         curve=list(_curve(event.losses)),
         engine=event.engine,
         notes=event.notes,
-        target_seconds=_seconds_to(target, event.losses, event.seconds) if target is not None else None,
+        k_hat=pareto_k(event.log_weights) if finished and "k_hat" in setup.objectives else None,
+        target_seconds=event.seconds if target is None else _seconds_to(target, event.losses, event.seconds),
+        heldout=predictive.elbo if predictive else None,
+        heldout_se=predictive.standard_error if predictive else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from sweepvi.engine.lanes.lane_fits import LADDER, Starts
 from sweepvi.engine.lanes.memory import CHUNK, most_lanes
 from sweepvi.engine.lanes.scoring import LaneScorer
 from sweepvi.engine.lanes.update import Plan, form
-from sweepvi.engine.score import SCORE_SEED
+from sweepvi.engine.score import SCORE_SEED, predictive_log_density
 from sweepvi.engine.trial_run import start
 from sweepvi.engine.trials import (
     Ended,
@@ -117,6 +117,9 @@ class LaneTrials(Trials):
             draws = rung_value == "fixed"
             self._rung_scorer = capturing(lambda: LaneScorer(self._engine, self._captured)) if draws else None
             self._rung_draws = rung_draws
+            self._predicting = None
+            if tasks[0].heldout:
+                self._predicting = capturing(lambda: LaneScorer(self._engine, self._captured, predictive_log_density))
             self._suspended = Suspended(self._modules)
 
     @contextmanager
@@ -269,13 +272,17 @@ class LaneTrials(Trials):
         none = torch.empty(0, dtype=torch.float64)
         return [self._over(lane, "diverged", why[lane], none) for lane in lanes]
 
-    def _finished(self, lanes: Sequence[int]) -> list[Event]:
+    def _finished(self, lanes: Sequence[int]) -> list[Ended]:
         weights: dict[int, Tensor] = {}
         # Those that are scored alike are scored together.
         for seed, draws in dict.fromkeys(self._scoring_of(lane) for lane in lanes):
             alike = [lane for lane in lanes if self._scoring_of(lane) == (seed, draws)]
             weights |= zip(alike, self._scores(self._scorer, alike, draws, seed), strict=True)
-        return [self._over(lane, "finished", "", weights[lane]) for lane in lanes]
+        events = [self._over(lane, "finished", "", weights[lane]) for lane in lanes]
+        if self._predicting is not None and lanes:
+            predictions = self._scores(self._predicting, lanes, self._settings.score_draws)
+            events = [replace(event, heldout=own) for event, own in zip(events, predictions, strict=True)]
+        return events
 
     def _scoring_of(self, lane: int) -> tuple[int, int]:
         task = self._seats[lane].task

@@ -16,7 +16,7 @@ from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.engine.lanes.minibatches import GivenMinibatches, filled
 from sweepvi.engine.lanes.noise import Sort
 from sweepvi.engine.lanes.randomness import Given
-from sweepvi.engine.score import SCORE_SEED, log_weight, log_weights
+from sweepvi.engine.score import SCORE_SEED, Weigh, log_weight, log_weights
 from sweepvi.private import transformable
 
 STREAM = 2
@@ -72,9 +72,16 @@ class LaneScorer:
 
     Raises ``NotCapturedError``. Plates are those where it is made. A first call for a number of lanes runs the
     programs, and so belongs into their environment.
+
+    Args:
+        engine: with the programs.
+        captured: their parameters.
+        weigh: what is computed of a draw; log p - log q unless given.
+
     """
 
-    def __init__(self, engine: EagerEngine, captured: Captured) -> None:
+    def __init__(self, engine: EagerEngine, captured: Captured, weigh: Weigh = log_weight) -> None:
+        self._weigh = weigh
         self._graphs: dict[tuple[int, int], StepGraph] = {}
         self._engine, self._captured = engine, captured
         self._params = captured.unpacked(captured.start)
@@ -103,7 +110,7 @@ class LaneScorer:
 
     def _weight(self, params: Mapping[str, Tensor]) -> Tensor:
         with self._captured.evaluation.placed(params), NotedBackward():
-            return log_weight(self._engine.programs, self._engine.problem)
+            return self._weigh(self._engine.programs, self._engine.problem)
 
     def _traceable(self, arena: Tensor, *given: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         sorts, plates = list(self._draws.noise.taken), self._draws.minibatches
@@ -141,6 +148,6 @@ class LaneScorer:
         own = self._draws.noise.of_lane(noise)
         with engine.undone(), transformable(), GivenMinibatches(rows), Given(own, in_place=True):
             engine.move_to(self._params)
-            expected = log_weight(engine.programs, engine.problem)
+            expected = self._weigh(engine.programs, engine.problem)
         tolerance_as = self._captured.start.dtype
         demand_close("a fresh draw's log weight", weight.to(tolerance_as), expected.to(tolerance_as))
