@@ -172,8 +172,11 @@ def test_structures_beyond_the_first_are_composed_when_they_are_needed(monkeypat
     plan = planned("optimizer=*", "scheduler=glob(*,exclude=[torch,sequential,product,multistep])", "sweep.n_trials=9")
     assert len(tried) == 64
     assert len(plan._space._structures) == 64
-    params = {"optimizer": "sgd", "scheduler": "warmup", "optimizer.lr (sgd)": 1e-4}
-    assert plan.configuration(params) == composed(plan, params)
+    # The second has no step size to search.
+    for own in ({"optimizer": "sgd", "optimizer.lr (sgd)": 1e-4}, {"optimizer": "schedule_free_prodigy"}):
+        params = {**own, "scheduler": "warmup"}
+        assert names(plan, optimizer=own["optimizer"], scheduler="warmup") == list(own)[1:]
+        assert plan.configuration(params) == composed(plan, params)
 
 
 # Which points there are
