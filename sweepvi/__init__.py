@@ -10,15 +10,27 @@ if TYPE_CHECKING:
     from sweepvi.errors import CheckpointError, ConfigError, DivergedError, SweepviError
     from sweepvi.probing.api import probe
     from sweepvi.results import FitResult
+    from sweepvi.sweep.tuning import tune
 
 __version__ = "0.1.0"
 
-__all__ = ["CheckpointError", "ConfigError", "DivergedError", "FitResult", "SweepviError", "fit", "fit_many", "probe"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DivergedError",
+    "FitResult",
+    "SweepviError",
+    "fit",
+    "fit_many",
+    "probe",
+    "tune",
+]
 
 _HOME = {
     "fit": "sweepvi.api",
     "fit_many": "sweepvi.api",
     "probe": "sweepvi.probing.api",
+    "tune": "sweepvi.sweep.tuning",
     "FitResult": "sweepvi.results",
     "CheckpointError": "sweepvi.errors",
     "ConfigError": "sweepvi.errors",

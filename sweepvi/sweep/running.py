@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sweepvi.errors import SweepviError
+from sweepvi.registry import GIVEN
 from sweepvi.sweep import best, ending, report, table
 from sweepvi.sweep.controller import Controller
 from sweepvi.sweep.interrupt import Stopping, stoppable
@@ -19,10 +22,38 @@ from sweepvi.sweep.records import LOG, StudyRecord, TrialRecord
 from sweepvi.sweep.slots import Crew, slots_of, threads_of
 from sweepvi.sweep.study import Study, now
 
+if TYPE_CHECKING:
+    import optuna
+    import pandas as pd
+
 FINISHED, FAILED, INTERRUPTED = 0, 1, 130
 
 OUTPUT = "workers.log"
 """What workers have printed."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """A trial that won."""
+
+    trial: TrialRecord
+    config: Mapping[str, Any]
+    """Its complete configuration, as plain data."""
+
+    @property
+    def value(self) -> float | None:
+        """Its score; the first of several."""
+        return self.trial.value
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What was searched, and its value here."""
+        return self.trial.params
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Keywords of :func:`sweepvi.fit` that repeat it, beside those that were given as objects."""
+        return {group: node for group, node in self.config.items() if group != "model" and node["name"] != GIVEN}
 
 
 @dataclass
@@ -36,6 +67,28 @@ class SweepResult:
     """``finished``, ``failed`` if no trial has a score, or ``interrupted``."""
     text: str
     """How it is told."""
+
+    @property
+    def best(self) -> Best | None:
+        """The best trial; None if there is none with a score. Of several objectives, the best in the first."""
+        record = self.record
+        found = record.best if len(record.objectives) == 1 else next(iter(record.pareto), None)
+        return None if found is None else Best(found, self.plan.configuration(found.params))
+
+    @property
+    def pareto(self) -> list[Best]:
+        """The trials that no other betters in all objectives."""
+        return [Best(trial, self.plan.configuration(trial.params)) for trial in self.record.pareto]
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row a trial, with the columns of ``trials.csv``."""
+        return self.record.frame()
+
+    @property
+    def study(self) -> optuna.Study:
+        """The same as a study of Optuna's, in memory."""
+        return self.record.study()
 
     @property
     def exit_status(self) -> int:
