@@ -249,6 +249,14 @@ def set_fill_uninitialized_memory(fill: bool) -> bool:
     return before
 
 
+def use_deterministic_algorithms(mode: bool, warn_only: bool) -> None:
+    """What torch has by that name, without its import of the compiler: a second of a process that compiles nothing."""
+    if "torch._inductor" in sys.modules:
+        torch.use_deterministic_algorithms(mode, warn_only=warn_only)
+    else:
+        torch._C._set_deterministic_algorithms(mode, warn_only=warn_only)
+
+
 def validates_distributions() -> bool:
     """Whether torch's distributions check their arguments by default; the public way can only be written."""
     return torch.distributions.Distribution._validate_args

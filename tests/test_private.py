@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import subprocess
+import sys
 from pathlib import Path
 
 import pyro
@@ -320,3 +322,13 @@ def test_packages_have_a_loader_without_the_compiler():
     assert hasattr(loader, "boxed_run")
     with pytest.raises(RuntimeError):
         private.load_package(Path("/no/such/package.pt2"))
+
+
+def test_algorithms_are_deterministic_without_the_compiler():
+    code = (
+        "import sys, torch; from sweepvi.private import use_deterministic_algorithms as use; use(True, True); "
+        "assert torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled(); "
+        "use(False, False); assert not torch.are_deterministic_algorithms_enabled(); "
+        "assert 'torch._inductor' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

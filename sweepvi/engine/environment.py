@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from sweepvi.private import set_fill_uninitialized_memory
+from sweepvi.private import set_fill_uninitialized_memory, use_deterministic_algorithms
 from sweepvi.programs import FittedState, Isolation, default_dtype, isolated
 from sweepvi.random_state import seeded
 from sweepvi.settings import Settings
@@ -50,10 +50,10 @@ def _torch_defaults(settings: Settings) -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     with ExitStack() as stack:
-        stack.callback(torch.use_deterministic_algorithms, deterministic, warn_only=warn_only)
+        stack.callback(use_deterministic_algorithms, deterministic, warn_only)
         stack.enter_context(default_dtype(dtype_of(settings)))
         if settings.deterministic:
-            torch.use_deterministic_algorithms(True, warn_only=True)
+            use_deterministic_algorithms(True, warn_only=True)
             stack.callback(set_fill_uninitialized_memory, set_fill_uninitialized_memory(False))
         # A default device costs a Python call at every torch function, so only where it is needed.
         if settings.device != "cpu":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import connection
 from typing import Any
 
@@ -33,6 +33,9 @@ SHARE = 8
 STILLBORN = 3
 """Workers in a row that may die before they have said anything."""
 
+COPY_SECONDS = 15.0
+"""Between copies for others to see."""
+
 GRACE = 10.0
 """Seconds beyond the time limit that a worker may be silent."""
 
@@ -45,10 +48,14 @@ class Controller:
         crew: the workers, that have been told the setup.
         setup: what workers must know.
         view: hears of progress.
+        copy: called now and then, for others to see what there is.
 
     """
 
-    def __init__(self, study: Study, crew: Crew, setup: Setup, view: View) -> None:
+    def __init__(
+        self, study: Study, crew: Crew, setup: Setup, view: View, copy: Callable[[], object] = lambda: None
+    ) -> None:
+        self._copy, self._copied = copy, time.monotonic()
         self._study, self._plan, self._setup, self._view = study, study.plan, setup, view
         self._crew, self._processes = crew, crew.processes
         self._dispatch = Dispatch(self._plan.workers.lanes or LANES)
@@ -78,6 +85,9 @@ class Controller:
     def finals(self, trials: Iterable[TrialRecord], stopping: Stopping) -> None:
         """Score trials again, on fresh draws, and under other seeds."""
         settings = self._plan.settings
+        trials = list(trials)
+        if trials:
+            self._view.message(f"scoring the best {len(trials)} again")
         for trial in trials:
             config = self._plan.configuration(trial.params)
             have = {(final.role, final.seed) for final in trial.finals}
@@ -178,6 +188,10 @@ class Controller:
             self._judge()
             running = sum(len(seat.jobs) for seat in self._dispatch.seats.values())
             self._view.running(running, self._dispatch.lanes * len(self._processes), len(self._processes))
+
+        if time.monotonic() - self._copied > COPY_SECONDS:
+            self._copy()
+            self._copied = time.monotonic()
 
     def _hear(self, number: int, turn: Turn) -> None:
         self._stillborn = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,11 @@ class Mirror:
         Raises ``ConfigError`` if it is not known or cannot be reached.
         """
         self._open()
+
+    def prepare(self) -> None:
+        """Open the database, which may take a second; what is wrong with it is :meth:`sync`'s to say."""
+        with contextlib.suppress(Exception):
+            self._open()
 
     def sync(self, record: StudyRecord) -> str:
         """Copy the finished trials that are not there yet; returns what went wrong, if something did."""

@@ -58,8 +58,6 @@ class Answer:
     """Steps of all fits that a program will ever run, about."""
     last: bool = False
     """Nothing more will be ordered."""
-    leave: bool = False
-    """The worker is to end."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,17 +112,36 @@ def run(plan: Plan, folder: Path, view: View, crew: Crew | None = None) -> Sweep
 
     """
     mirror = Mirror(plan.settings.storage, folder, folder.resolve().name)
-    mirror.check()
+    opening = _opened(mirror, plan)
     with EventLog(folder) as log, stoppable() as stopping, crew or Crew() as workers:
         study = Study(plan, log)
         try:
-            _compute(study, folder, view, stopping, workers)
+            _compute(
+                study,
+                folder,
+                view,
+                stopping,
+                workers,
+                lambda: None if opening.is_alive() else mirror.sync(study.record),
+            )
         finally:
             view.close()
+            opening.join()
         return _finished(study, folder, mirror, stopping)
 
 
-def _compute(study: Study, folder: Path, view: View, stopping: Stopping, crew: Crew) -> None:
+def _opened(mirror: Mirror, plan: Plan) -> threading.Thread:
+    """Open a database that the settings name, or say what is wrong with it; the folder's own, on the side."""
+    if plan.settings.storage is not None:
+        mirror.check()
+    thread = threading.Thread(target=mirror.prepare, daemon=True)
+    thread.start()
+    return thread
+
+
+def _compute(
+    study: Study, folder: Path, view: View, stopping: Stopping, crew: Crew, copy: Callable[[], object]
+) -> None:
     plan = study.plan
     if not study.unfinished and study.asked >= study.total and not _finalists(study):
         return
@@ -140,15 +160,13 @@ def _compute(study: Study, folder: Path, view: View, stopping: Stopping, crew: C
     )
     crew.fill(slots, setup)
     study.note({"event": "session", "started": now(), "workers": len(slots)})
-    controller = Controller(study, crew, setup, view)
-    done = False
+    controller = Controller(study, crew, setup, view, copy)
     try:
         controller.run(stopping)
         if not stopping.requested:
             controller.finals(_finalists(study), stopping)
-        done = not stopping.requested
     finally:
-        crew.end(at_once=not done)
+        crew.end()
         controller.note_occupancy()
         if said := crew.output():
             with (folder / OUTPUT).open("ab") as file:

@@ -12,7 +12,6 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
-from scipy.stats import qmc
 
 PRESCRIBED = ("random", "qmc", "grid")
 """Samplers that do not look at results: a trial's settings depend on its number alone."""
@@ -79,6 +78,8 @@ class SobolSampler(BaseSampler):
 
     def _point(self, number: int) -> np.ndarray:
         if number >= len(self._points):
+            from scipy.stats import qmc
+
             # Powers of two keep the sequence balanced.
             count = max(64, 1 << (number + 1).bit_length())
             self._points = qmc.Sobol(DIMENSIONS, scramble=True, rng=self._seed).random(count)

@@ -19,9 +19,6 @@ from typing import IO
 from sweepvi.sweep.protocol import Answer, Setup, Turn
 from sweepvi.sweep.settings import WorkerSettings
 
-PATIENCE = 3.0
-"""Seconds that a process has to leave by itself."""
-
 
 @dataclass(frozen=True)
 class Slot:
@@ -136,15 +133,6 @@ class Process:
         self.popen.wait()
         self.connection.close()
 
-    def leave(self) -> None:
-        """Let it go: it has been told to, and has some seconds for it."""
-        try:
-            self.popen.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            self.kill()
-
     def epitaph(self) -> str:
         """How it died, in words."""
         code = self.popen.wait()
@@ -180,14 +168,14 @@ class Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end(at_once=True)
+        self.end()
         self._output.close()
 
     def fill(self, slots: Sequence[Slot], setup: Setup) -> None:
         """Have a worker in each of these slots, and none elsewhere."""
         wanted = {slot.number: slot for slot in slots}
         if threads_of(len(slots)) != self._threads:
-            self.end(at_once=True)
+            self.end()
         self._threads = threads_of(len(slots))
         for number, process in list(self.processes.items()):
             if wanted.get(number) != process.slot:
@@ -204,13 +192,10 @@ class Crew:
         self._start(process.slot)
         self.processes[number].send(setup)
 
-    def end(self, at_once: bool) -> None:
-        """End all workers; those that have work to finish get some seconds, unless it is to be at once."""
-        leaving = [process for process in self.processes.values() if not at_once and process.turns]
-        for process in leaving:
-            process.send(Answer(leave=True))
+    def end(self) -> None:
+        """End all workers, at once: what they have is either told, or of no account."""
         for process in self.processes.values():
-            process.leave() if process in leaving else process.kill()
+            process.kill()
         self.processes.clear()
 
     def output(self) -> bytes:

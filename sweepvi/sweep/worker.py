@@ -87,13 +87,11 @@ class Worker:
         self._last = False
 
     def run(self) -> None:
-        """Take turns until told to leave."""
+        """Take turns, for good."""
         events: list[AtRung | Done | Lost] = []
         damaged, seconds = False, 0.0
         while True:
             answer = self._tell(events, damaged, seconds)
-            if answer.leave:
-                return
             self._take(answer)
             began = time.perf_counter()
             events, damaged = self._work()
