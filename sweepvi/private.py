@@ -33,6 +33,9 @@ foreach_copy_: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImport
 foreach_add_: Any = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
 foreach_zero_: Any = torch._foreach_zero_  # pyright: ignore[reportPrivateImportUsage]
 
+# Without the guard around it that imports torch's compiler, a second, only to keep that off optimizers.
+add_param_group: Any = torch.optim.Optimizer.add_param_group.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
+
 # What torch's own Gamma and Dirichlet draw with: where other noise takes its place.
 standard_gamma: Any = torch._standard_gamma  # pyright: ignore[reportPrivateImportUsage]
 standard_gamma_grad: Any = torch._standard_gamma_grad  # pyright: ignore[reportPrivateImportUsage]

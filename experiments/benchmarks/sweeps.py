@@ -135,7 +135,10 @@ def _peer(name: str, url: str, trials: int) -> None:
     found = problem(name)
     model, kwargs = (
         found.pyro.model,
-        {key: value.float() if value.is_floating_point() else value for key, value in found.pyro.kwargs.items()},
+        {
+            key: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+            for key, value in found.pyro.kwargs.items()
+        },
     )
 
     def objective(trial: optuna.Trial) -> float:

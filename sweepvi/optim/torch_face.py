@@ -22,6 +22,7 @@ from sweepvi.keys import keys_of
 from sweepvi.optim.advance import Advance, advance, compiled
 from sweepvi.optim.batch import Batch, real
 from sweepvi.optim.rule import Rule
+from sweepvi.private import add_param_group
 
 _FACES: dict[type[Rule], type[RuleOptimizer]] = {}
 
@@ -96,7 +97,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters; the group may override any hyperparameter, checked here. Its clock is that of the first."""
-        super().add_param_group(param_group)
+        add_param_group(self, param_group)
         group = self.param_groups[-1]
         rule = _rule(self.rule_class, {key: group[key] for key in _keys(self.rule_class)})
         group["clip"] = rule.clip.bounds()

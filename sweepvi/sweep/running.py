@@ -126,17 +126,20 @@ def run(plan: Plan, folder: Path, view: View, crew: Crew | None = None) -> Sweep
             )
         finally:
             view.close()
+            opening.cancel()
             opening.join()
         return _finished(study, folder, mirror, stopping)
 
 
-def _opened(mirror: Mirror, plan: Plan) -> threading.Thread:
+def _opened(mirror: Mirror, plan: Plan) -> threading.Timer:
     """Open a database that the settings name, or say what is wrong with it; the folder's own, on the side."""
     if plan.settings.storage is not None:
         mirror.check()
-    thread = threading.Thread(target=mirror.prepare, daemon=True)
-    thread.start()
-    return thread
+    # Not while workers wait for their first fits.
+    timer = threading.Timer(1.0, mirror.prepare)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _compute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
 from sweepvi.sweep.protocol import Answer, Setup, Turn
 from sweepvi.sweep.settings import WorkerSettings
@@ -31,9 +32,8 @@ class Slot:
     def environment(self, threads: int) -> dict[str, str]:
         """Environment variables of its worker: set before torch is imported, which reads them once."""
         devices = "" if self.device is None else str(self.device)
-        counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         # A device's number, as torch counts, is that of the list: 0 is the only one.
-        return {**os.environ, **counts, "CUDA_VISIBLE_DEVICES": devices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        return {**os.environ, **_threads(threads), "CUDA_VISIBLE_DEVICES": devices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def processors() -> int:
@@ -70,13 +70,97 @@ def threads_of(slots: int) -> int:
     return max(1, processors() // max(1, slots))
 
 
+class Child(Protocol):
+    """A process that was started for a worker."""
+
+    @property
+    def pid(self) -> int:
+        """Its number, which is also that of its group."""
+        ...
+
+    def wait(self) -> int | None:
+        """Its exit status, once it has ended; negative is the signal that killed it, None is not known."""
+        ...
+
+
+class Nursery:
+    """See :mod:`sweepvi.sweep.nursery`.
+
+    Args:
+        output: takes what it and its workers print.
+
+    """
+
+    def __init__(self, output: IO[bytes]) -> None:
+        self._line, theirs = socket.socketpair()
+        with theirs:
+            # Numbers of threads are told to each worker; here, no library is to start any.
+            self._popen = _popen("nursery", theirs, {**os.environ, **_threads(1), "CUDA_VISIBLE_DEVICES": ""}, output)
+        self._replies = self._line.makefile("rb")
+        self._unborn: list[Born] = []
+
+    def born(self, theirs: socket.socket) -> Born:
+        """A worker that serves the other end of a socket; it is there when the nursery has imported everything."""
+        with contextlib.suppress(BrokenPipeError):
+            socket.send_fds(self._line, [json.dumps({"kind": "worker"}).encode()], [theirs.fileno()])
+        born = Born(self)
+        self._unborn.append(born)
+        return born
+
+    def status(self, pid: int) -> int | None:
+        """The exit status of a worker; waits for its end."""
+        try:
+            self._line.sendall(json.dumps({"kind": "status", "pid": pid}).encode())
+        except BrokenPipeError:
+            return None
+        return self.reply().get("status")
+
+    def name_all(self) -> None:
+        """Hear the numbers of all workers that were asked for; waits for them."""
+        while self._unborn:
+            self._unborn.pop(0).known = self.reply().get("pid")
+
+    def reply(self) -> dict[str, Any]:
+        """What it says next; nothing if it is dead."""
+        return json.loads(self._replies.readline() or b"{}")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still be asked for workers."""
+        return self._popen.poll() is None
+
+    def end(self) -> None:
+        """End it, at once; its workers end by themselves."""
+        self._popen.kill()
+        self._popen.wait()
+        self._replies.close()
+        self._line.close()
+
+
+class Born:
+    """A worker from the nursery."""
+
+    def __init__(self, nursery: Nursery) -> None:
+        self._nursery = nursery
+        self.known: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """See :attr:`Child.pid`; 0 if it was never born."""
+        self._nursery.name_all()
+        return self.known or 0
+
+    def wait(self) -> int | None:
+        """See :meth:`Child.wait`."""
+        return self._nursery.status(self.pid) if self.pid else None
+
+
 @dataclass
 class Process:
     """A worker's process, with the line to it."""
 
     slot: Slot
-    started: float
-    popen: subprocess.Popen[bytes]
+    child: Child
     connection: Connection
     turns: int = 0
     """How often it has spoken."""
@@ -86,21 +170,15 @@ class Process:
     """When it was last spoken to."""
 
     @classmethod
-    def start(cls, slot: Slot, threads: int, output: IO[bytes]) -> Process:
-        """Start a worker; it imports what it needs while others do other things, and waits for its setup."""
+    def start(cls, slot: Slot, threads: int, output: IO[bytes], nursery: Nursery | None) -> Process:
+        """Start a worker, in the nursery if there is one; it waits for its setup."""
         ours, theirs = socket.socketpair()
         with theirs:
-            popen = subprocess.Popen(
-                [sys.executable, "-m", "sweepvi.sweep.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=_with_package(slot.environment(threads)),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # Signals of the terminal are for the controller.
-                start_new_session=True,
-            )
-        return cls(slot, time.monotonic(), popen, Connection(ours.detach()))
+            if nursery is not None:
+                child: Child = nursery.born(theirs)
+            else:
+                child = _popen("worker", theirs, slot.environment(threads), output)
+        return cls(slot, child, Connection(ours.detach()))
 
     def send(self, message: Setup | Answer) -> bool:
         """Say something; whether there is still somebody to hear it."""
@@ -124,22 +202,42 @@ class Process:
     def has_grown(self, settings: WorkerSettings) -> bool:
         """Whether it has more memory than is its share, and should be replaced when it has nothing to do."""
         share = settings.memory * 2**30 if settings.memory is not None else 0.8 * _memory() / max(1, processors())
-        return _resident(self.popen.pid) > 0.9 * share
+        return _resident(self.child.pid) > 0.9 * share
 
     def kill(self) -> None:
         """End it at once, with all that it has started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
         self.connection.close()
+        if self.child.pid > 0:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.child.pid, signal.SIGKILL)
+            self.child.wait()
 
     def epitaph(self) -> str:
         """How it died, in words."""
-        code = self.popen.wait()
+        code = self.child.wait()
+        if code is None:
+            return "its worker is gone"
         if code < 0:
             with contextlib.suppress(ValueError):
                 return f"its worker was killed by {signal.Signals(-code).name}{_memory_hint(-code)}"
         return f"its worker ended with status {code}"
+
+
+def _popen(module: str, theirs: socket.socket, environment: Mapping[str, str], output: IO[bytes]) -> Any:
+    """Start a module of this package with its end of a socket, in a session of its own: signals are not for it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"sweepvi.sweep.{module}", str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        env=_with_package(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+def _threads(count: int) -> dict[str, str]:
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(count))
 
 
 class Crew:
@@ -155,6 +253,7 @@ class Crew:
         """By slot."""
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the crew
         self._threads = threads_of(len(slots))
+        self._nursery: Nursery | None = None
         for slot in slots:
             self._start(slot)
 
@@ -169,13 +268,13 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+        if self._nursery is not None:
+            self._nursery.end()
         self._output.close()
 
     def fill(self, slots: Sequence[Slot], setup: Setup) -> None:
         """Have a worker in each of these slots, and none elsewhere."""
         wanted = {slot.number: slot for slot in slots}
-        if threads_of(len(slots)) != self._threads:
-            self.end()
         self._threads = threads_of(len(slots))
         for number, process in list(self.processes.items()):
             if wanted.get(number) != process.slot:
@@ -204,7 +303,10 @@ class Crew:
         return self._output.read()
 
     def _start(self, slot: Slot) -> None:
-        self.processes[slot.number] = Process.start(slot, self._threads, self._output)
+        if slot.device is None and (self._nursery is None or not self._nursery.is_alive):
+            self._nursery = Nursery(self._output)
+        nursery = self._nursery if slot.device is None else None
+        self.processes[slot.number] = Process.start(slot, self._threads, self._output, nursery)
 
 
 def _memory() -> int:

@@ -30,15 +30,25 @@ CURVE = 50
 
 
 def main() -> None:
-    """Serve the controller at the other end of a socket, until it says so or is gone."""
-    connection = Connection(int(sys.argv[1]))
+    """Serve the controller at the other end of a socket, until it is gone."""
     # Ctrl-C is the controller's to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_controller, args=(os.getppid(),), daemon=True).start()
-    # While the controller looks at what is asked for.
+    import_everything()
+    serve(int(sys.argv[1]))
+
+
+def import_everything() -> None:
+    """Import what fits need, and torch's compiler, because torch.func.grad asks for it."""
+    import torch._dynamo  # noqa: F401
+
     import sweepvi.engine.eager_trials
     import sweepvi.engine.lanes.lane_trials  # noqa: F401
 
+
+def serve(descriptor: int) -> None:
+    """Run fits as the other end of a socket says, until there is none."""
+    connection = Connection(descriptor)
+    threading.Thread(target=_end_with_the_controller, args=(os.getppid(),), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         setup: Setup = connection.recv()
         _prepare(setup)
