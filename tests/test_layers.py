@@ -52,7 +52,7 @@ MAY_IMPORT = {
     | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling"}
     | {"command", "preflight", "catalogue", "cli", "__init__"},
     "probe": {"probing"},
-    "__init__": {"api", "errors", "results", "probing"},
+    "__init__": {"api", "errors", "results", "probing", "sweep"},
     "__main__": {"cli"},
 }
 

@@ -43,18 +43,23 @@ def ends(folder):
     return {number: numbers.count(number) for number in numbers}
 
 
-def workers_of(pid):
+def children(pid):
+    """The processes that a process has started, without those that are dead."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
             except (OSError, IndexError):
                 continue
-            if b"sweepvi.sweep.worker" in words and (pid is None or parent == pid):
+            if int(parent) == pid and state != "Z":
                 found.append(int(entry.name))
     return found
+
+
+def workers_of(pid):
+    """Workers are the children of the nursery, which is the controller's child."""
+    return [worker for nursery in children(pid) for worker in children(nursery)]
 
 
 def test_each_way_to_fail_is_said_and_disturbs_nobody(tmp_path):
@@ -118,9 +123,10 @@ def test_killed_controllers_and_workers_lose_nothing(tmp_path):
     os.kill(worker, signal.SIGKILL)
     before = over(folder)
     wait_for(lambda: over(folder) >= before + 4)
+    family = [*children(process.pid), *workers_of(process.pid)]
     process.kill()
     process.wait()
-    wait_for(lambda: not workers_of(process.pid) and not _alive(worker), 20)
+    wait_for(lambda: not any(map(_alive, family)), 20)
     known = StudyRecord.read(folder)
     again = sweep(folder, *LONG)
     assert ends(folder) == dict.fromkeys(range(TRIALS), 1)
@@ -138,12 +144,14 @@ def test_ctrl_c_ends_with_what_there_is_and_the_same_command_goes_on(tmp_path):
     folder = tmp_path / "stopped"
     process = begun(folder, *LONG)
     wait_for(lambda: over(folder) >= 2)
+    family = [*children(process.pid), *workers_of(process.pid)]
+    assert len(family) == 3
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert "Traceback" not in said_by(folder).read_text()
     assert (folder / "trials.csv").exists()
     assert 0 < over(folder) < TRIALS
-    assert not workers_of(process.pid)
+    wait_for(lambda: not any(map(_alive, family)), 20)
 
 
 def test_two_at_once_are_refused(tmp_path, capsys):

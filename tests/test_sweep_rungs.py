@@ -12,7 +12,7 @@ TRIALS, COUNT = 12, 3
 
 
 def fates(seed):
-    """For each trial, how many rungs it reaches by itself, and the rung at which its pruner would stop it (or COUNT)."""
+    """For each trial, how many rungs it reaches by itself, and the rung at which it would be pruned (or COUNT)."""
     generator = random.Random(seed)
     return [(generator.randint(0, COUNT), generator.choice([0, 1, 2, COUNT, COUNT])) for _ in range(TRIALS)]
 

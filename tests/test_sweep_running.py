@@ -42,9 +42,12 @@ def sampled(tmp_path_factory):
     return folder
 
 
+def optimizer_of(params):
+    return {"name": params["optimizer"]} | ({"lr": params["optimizer.lr"]} if "optimizer.lr" in params else {})
+
+
 def lone(params, **settings):
-    optimizer = {"name": params["optimizer"]} | ({"lr": params["optimizer.lr"]} if "optimizer.lr" in params else {})
-    return sweepvi.fit("eight_schools", optimizer=optimizer, restarts=1, **settings)
+    return sweepvi.fit("eight_schools", optimizer=optimizer_of(params), restarts=1, **settings)
 
 
 def test_a_grid_is_every_combination_once_in_hydras_order(grid):
@@ -110,16 +113,22 @@ def test_the_pruned_are_those_that_optuna_would_prune_one_after_another(sampled)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner, study_name="sweepvi-3")
     # What is to be tried before anything is proposed: the defaults.
     study.enqueue_trial({"optimizer": "clipped_adam", "optimizer.lr": 0.02})
-    for trial in record.trials:
+    alone = sweepvi.fit_many(
+        "eight_schools",
+        settings=[{"optimizer": optimizer_of(trial.params)} for trial in record.trials],
+        restarts=1,
+        steps=81,
+        score_draws=0,
+    )
+    for trial, fit in zip(record.trials, alone, strict=True):
         asked = study.ask()
         params = {
             "optimizer": asked.suggest_categorical("optimizer", ["clipped_adam", "adam"]),
             "optimizer.lr": asked.suggest_float("optimizer.lr", 1e-3, 1.0, log=True),
         }
         assert params == trial.params
-        losses = lone(params, steps=81, score_draws=0).losses
         for resource, step in ((1, 3), (3, 9), (9, 27)):
-            asked.report(smoothed(losses[:step]), resource)
+            asked.report(smoothed(fit.losses[:step]), resource)
             if asked.should_prune():
                 study.tell(asked, state=TrialState.PRUNED)
                 assert (trial.state, trial.reason, trial.steps) == ("PRUNED", "rung", step)
