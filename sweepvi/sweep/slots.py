@@ -98,10 +98,11 @@ class Nursery:
             self._popen = _popen("nursery", theirs, {**os.environ, **_threads(1), "CUDA_VISIBLE_DEVICES": ""}, output)
         self._replies = self._line.makefile("rb")
         self._unborn: list[Born] = []
+        self._ended = False
 
     def born(self, theirs: socket.socket) -> Born:
         """A worker that serves the other end of a socket; it is there when the nursery has imported everything."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             socket.send_fds(self._line, [json.dumps({"kind": "worker"}).encode()], [theirs.fileno()])
         born = Born(self)
         self._unborn.append(born)
@@ -109,6 +110,8 @@ class Nursery:
 
     def status(self, pid: int) -> int | None:
         """The exit status of a worker; waits for its end."""
+        if self._ended:
+            return None
         try:
             self._line.sendall(json.dumps({"kind": "status", "pid": pid}).encode())
         except BrokenPipeError:
@@ -122,7 +125,10 @@ class Nursery:
 
     def reply(self) -> dict[str, Any]:
         """What it says next; nothing if it is dead."""
-        return json.loads(self._replies.readline() or b"{}")
+        try:
+            return json.loads(self._replies.readline() or b"{}")
+        except (ConnectionResetError, ValueError):
+            return {}
 
     @property
     def is_alive(self) -> bool:
@@ -130,11 +136,13 @@ class Nursery:
         return self._popen.poll() is None
 
     def end(self) -> None:
-        """End it, at once; its workers end by themselves."""
+        """End it, at once; what it has said before is heard, and those who were not born will not be."""
         self._popen.kill()
         self._popen.wait()
+        self.name_all()
         self._replies.close()
         self._line.close()
+        self._ended = True
 
 
 class Born:
@@ -268,8 +276,6 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         self.end()
-        if self._nursery is not None:
-            self._nursery.end()
         self._output.close()
 
     def fill(self, slots: Sequence[Slot], setup: Setup) -> None:
@@ -293,6 +299,10 @@ class Crew:
 
     def end(self) -> None:
         """End all workers, at once: what they have is either told, or of no account."""
+        if self._nursery is not None:
+            # It may have imported nothing yet; and nobody waits for that.
+            self._nursery.end()
+            self._nursery = None
         for process in self.processes.values():
             process.kill()
         self.processes.clear()
