@@ -70,9 +70,9 @@ def overhead(trials: int = 1000) -> None:
     words = ["model=eight_schools", SPACE, "engine.steps=30", "engine.score_draws=10", f"sweep.n_trials={trials}"]
     words += ["sweep.pruner=none", "sweep.finalists=0", "workers.cpus=1"]
     for sampler in ("random", "tpe"):
-        few, _ = _sweep([*words, "sweep.n_trials=16", f"sweep.sampler={sampler}"])
+        few, first = _sweep([*words, "sweep.n_trials=16", f"sweep.sampler={sampler}"])
         many, events = _sweep([*words, f"sweep.sampler={sampler}"])
-        last = events[-1]
+        last = {key: events[-1][key] - first[-1][key] for key in ("computing_seconds", "sampler_seconds")}
         rest = many - few - last["computing_seconds"] - last["sampler_seconds"]
         print(
             f"{trials} {sampler}: {many:.1f} s, of few {few:.1f} s, computing {last['computing_seconds']:.1f} s, "
@@ -90,7 +90,8 @@ def occupancy() -> None:
     pruned = sum(event["reason"] == "rung" for event in ended)
     print(
         f"1,000 trials, 3 optimizers x 2 guides, hyperband: {seconds:.1f} s, {pruned} pruned, "
-        f"lanes busy {events[-1]['lanes_busy']:.1%} (wanted 90 %)"
+        f"lanes busy {events[-1]['lanes_busy_while_more']:.1%} until the last trial has begun (wanted 90 %), "
+        f"{events[-1]['lanes_busy']:.1%} to the end"
     )
 
 

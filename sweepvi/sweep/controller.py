@@ -27,6 +27,9 @@ from sweepvi.sweep.study import Study
 LANES = 256
 """Most fits that a worker runs at once, unless the settings say how many."""
 
+AHEAD = 4
+"""Times the lanes of all workers: so many trials are known ahead, where the sampler does not look at results."""
+
 SHARE = 8
 """A sampler that looks at results has at most one trial in so many under way."""
 
@@ -58,12 +61,13 @@ class Controller:
         self._copy, self._copied = copy, time.monotonic()
         self._study, self._plan, self._setup, self._view = study, study.plan, setup, view
         self._crew, self._processes = crew, crew.processes
-        self._dispatch = Dispatch(self._plan.workers.lanes or LANES)
+        self._dispatch = Dispatch(self._plan.workers.lanes or LANES, study.judges_at_rungs)
         self._dispatch.seats.update((number, Seat()) for number in self._processes)
         self._fits: dict[int, Fits] = {}
         self._keys = itertools.count()
         self._stillborn = 0
         self._busy = self._room = self._computing = 0.0
+        self._before_last = 0.0, 0.0
 
     def run(self, stopping: Stopping) -> None:
         """Run trials until there are as many as wanted, or the user wants to stop."""
@@ -110,6 +114,8 @@ class Controller:
                 {
                     "event": "occupancy",
                     "lanes_busy": self._busy / self._room,
+                    # While there were trials that had not begun: after that, lanes must run empty one by one.
+                    "lanes_busy_while_more": self._before_last[0] / max(1.0, self._before_last[1]),
                     "sampler_seconds": self._study.sampler_seconds,
                     "computing_seconds": self._computing,
                 }
@@ -123,9 +129,9 @@ class Controller:
     def _ask(self) -> None:
         """Ask for as many trials as there is room for."""
         settings = self._plan.settings
-        limit = self._dispatch.lanes * len(self._processes)
+        limit = AHEAD * self._dispatch.lanes * len(self._processes)
         if not self._plan.grid and settings.sampler not in PRESCRIBED:
-            limit = max(2 * len(self._processes), min(limit, self._study.total // SHARE))
+            limit = max(2 * len(self._processes), min(limit // AHEAD, self._study.total // SHARE))
         while len(self._fits) < limit and (trial := self._study.ask()) is not None:
             self._view.asked(trial.number)
             self._submit(trial)
@@ -197,6 +203,8 @@ class Controller:
         self._stillborn = 0
         self._dispatch.heard(number, turn)
         self._busy, self._room = self._busy + turn.busy, self._room + turn.room
+        if self._study.asked < self._study.total or self._dispatch.waiting:
+            self._before_last = self._busy, self._room
         self._computing += turn.computing
         lost = [event for event in turn.events if isinstance(event, Lost)]
         for event in turn.events:

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from sweepvi.sweep.jobs import Job
 from sweepvi.sweep.protocol import Answer, Turn
 
+WAVES, FEW = 4, 32
+"""Where trials are pruned, a program has lanes for one in so many of its fits at most, so that lanes which become free
+are taken again; but not fewer lanes than these, which cost hardly more than one."""
+
 PARTS = 4
 """Into so many parts are fits divided that have gone down together, until the one at fault is alone."""
 
@@ -36,11 +40,12 @@ class Dispatch:
 
     Args:
         lanes: most fits that a worker runs at once.
+        pruned: whether fits may end early.
 
     """
 
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
+    def __init__(self, lanes: int, pruned: bool = False) -> None:
+        self.lanes, self._pruned = lanes, pruned
         self.seats: dict[int, Seat] = {}
         """By slot."""
         self._queues: dict[str, deque[Job]] = {}
@@ -81,8 +86,11 @@ class Dispatch:
         keys = {job.key for job in wanted}
         for seat in self.seats.values():
             for key in keys & seat.jobs.keys():
-                del seat.jobs[key]
+                program = seat.jobs.pop(key).order.program
                 seat.drop.append(key)
+                # Its lane is free as soon as the worker hears of it.
+                if program in seat.free:
+                    seat.free[program] += 1
         for program, queue in self._queues.items():
             self._queues[program] = deque(job for job in queue if job.key not in keys)
         self._suspects = deque(
@@ -156,12 +164,11 @@ class Dispatch:
         """A program that this worker is to open: one that is open nowhere; or, if it has nothing to do, any."""
         wanting = [program for program, queue in self._queues.items() if queue and program not in seat.free]
         others = [other for number, other in self.seats.items() if number != slot]
-        for program in wanting:
-            # The one with the least to do opens it.
-            if all(program not in other.free for other in others) and all(
-                load <= len(other.jobs) or not other.asked for other in others
-            ):
-                return program
+        # Those that have nothing to do, or have only just been started, take one each.
+        idle = sum(not other.jobs and not other.quarantined for other in others) if load else 0
+        unopened = [program for program in wanting if all(program not in other.free for other in others)]
+        if len(unopened) > idle:
+            return unopened[0]
         if load:
             return None
         rich = [program for program in wanting if len(self._queues[program]) > 1 or not others]
@@ -172,7 +179,11 @@ class Dispatch:
         everyone = list(self.jobs())
         count = sum(job.order.program == program for job in everyone)
         workers = max(1, round(len(self.seats) * count / len(everyone)))
-        return min(self.lanes, -(-count // workers))
+        own = -(-count // workers)
+        if self._pruned and own > FEW:
+            # Programs are made for powers of two.
+            own = max(FEW, 1 << (own // WAVES).bit_length() - 1)
+        return min(self.lanes, own)
 
     def _steps(self, program: str, jobs: Iterable[Job]) -> int:
         """Steps of all fits that are known of a program."""
