@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -110,6 +111,10 @@ def wait_for(condition, seconds=90.0):
     raise AssertionError("has not come about")
 
 
+def wait_for_the_end_of(family):
+    wait_for(lambda: not any(map(_alive, family)), 20)
+
+
 def over(folder):
     path = folder / "study.jsonl"
     return path.read_text().count('"ended"') if path.exists() else 0
@@ -126,7 +131,7 @@ def test_killed_controllers_and_workers_lose_nothing(tmp_path):
     family = [*children(process.pid), *workers_of(process.pid)]
     process.kill()
     process.wait()
-    wait_for(lambda: not any(map(_alive, family)), 20)
+    wait_for_the_end_of(family)
     known = StudyRecord.read(folder)
     again = sweep(folder, *LONG)
     assert ends(folder) == dict.fromkeys(range(TRIALS), 1)
@@ -151,7 +156,7 @@ def test_ctrl_c_ends_with_what_there_is_and_the_same_command_goes_on(tmp_path):
     assert "Traceback" not in said_by(folder).read_text()
     assert (folder / "trials.csv").exists()
     assert 0 < over(folder) < TRIALS
-    wait_for(lambda: not any(map(_alive, family)), 20)
+    wait_for_the_end_of(family)
 
 
 def test_two_at_once_are_refused(tmp_path, capsys):
@@ -194,3 +199,41 @@ def test_a_full_disk_keeps_what_was_written(tmp_path):
         ]
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", ["worker", "controller", "both"])
+def test_rounds_of_kills_at_random_moments(tmp_path, target):
+    """Thirty in all: each study ends with every trial once, none lost, and no process left behind."""
+    generator = random.Random(target)
+    words = [word for word in LONG if not word.startswith(("engine.steps", "sweep.n_trials"))]
+    words += ["engine.steps=3000", "sweep.n_trials=80"]
+    folder, rounds, family = tmp_path / "rounds", 0, []
+    while True:
+        process = begun(folder, *words)
+        killed = False
+        while process.poll() is None and rounds < 10:
+            time.sleep(generator.uniform(0.5, 8.0))
+            family = [*children(process.pid), *workers_of(process.pid)]
+            if target != "controller" and (workers := workers_of(process.pid)):
+                _kill(generator.choice(workers))
+                rounds += 1
+            if target != "worker":
+                process.kill()
+                rounds += 1
+                killed = True
+                break
+        status = process.wait(timeout=300)
+        wait_for_the_end_of(family)
+        if not killed:
+            assert status == 0
+            break
+        known = StudyRecord.read(folder).trials if (folder / "study.jsonl").exists() else []
+        assert all(count == 1 for count in (ends(folder) if known else {}).values())
+    assert ends(folder) == dict.fromkeys(range(80), 1)
+    assert {trial.state for trial in StudyRecord.read(folder).trials} <= {"COMPLETE", "PRUNED"}
+
+
+def _kill(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -141,7 +141,8 @@ class Study:
         """The score of a trial's fit under one of its seeds; whether it is to be given up."""
         handle = self._handles[number]
         handle.report(value, place)
-        pruned = self.pruner == "wilcoxon" and handle.should_prune()
+        with _quiet():
+            pruned = self.pruner == "wilcoxon" and bool(handle.should_prune())
         self._note({"event": "rung", "number": number, "rung": place, "step": place, "resource": place,
                     "value": value, "pruned": pruned})  # fmt: skip
         return pruned
@@ -201,7 +202,9 @@ class Study:
         settings, number = self.plan.settings, arrival.number
         handle, resource = self._handles[number], pruning.resource(settings, arrival.rung)
         handle.report(arrival.value, resource)
-        pruned = handle.should_prune()
+        with _quiet():
+            # Some pruners say it in a type of NumPy's.
+            pruned = bool(handle.should_prune())
         pruned = pruned if known is None else known
         self._rungs.passed(number, arrival.rung, pruned)
         if known is not None:
