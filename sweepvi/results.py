@@ -198,7 +198,9 @@ class FitResult:
         folder = Path(folder)
         result = _read(cls, folder)
         own = {"model": model, "guide": guide}
-        if all(given is not None or result.config[g]["name"] not in ("custom", GIVEN) for g, given in own.items()):
+        known = all(given is not None or result.config[g]["name"] not in ("custom", GIVEN) for g, given in own.items())
+        # A trial of a sweep is saved without what a continuation needs.
+        if known and (folder / CHECKPOINT).exists():
             recipe = _recipe_again(result.config, model, args, kwargs, guide)
             # What stands for a schedule or partition of the user's own has other schedules.
             foreign = any(result.config[group]["name"] == GIVEN for group in ("scheduler", "partition"))
@@ -225,7 +227,8 @@ class FitResult:
     def _demand_runnable(self) -> Runnable:
         if self.runnable is None:
             raise SweepviError(
-                "this run's model or guide is your own; load it as FitResult.load(folder, model, …, guide=…)"
+                "this run's model or guide is your own; load it as FitResult.load(folder, model, …, guide=…); "
+                "a trial of a sweep is saved without what it takes to run it: rerun=FOLDER repeats it"
             )
         return self.runnable
 

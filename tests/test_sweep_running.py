@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+import torch
 from optuna.pruners import HyperbandPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
@@ -31,7 +32,7 @@ def sweep(folder, *words, status=0):
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep") / "grid"
-    sweep(folder, *GRID, "sweep.final_seeds=1", "sweep.final_draws=400", "sweep.finalists=2")
+    sweep(folder, *GRID, "sweep.final_seeds=1", "sweep.final_draws=400", "sweep.finalists=2", "sweep.folders=true")
     return folder
 
 
@@ -83,12 +84,27 @@ def test_the_best_are_scored_again_on_fresh_draws_and_a_fresh_seed(grid):
 
 def test_the_folder_has_everything_and_optuna_reads_it(grid):
     names = {path.name for path in grid.iterdir()} - {".lock"}
-    assert names == {"study.jsonl", "study.db", "trials.csv", "best.yaml", "report.html", "sweepvi.log"}
+    assert names == {"study.jsonl", "study.db", "trials.csv", "best.yaml", "report.html", "sweepvi.log", "trials"}
     table = pd.read_csv(grid / "trials.csv")
     assert list(table.state) == ["COMPLETE"] * 4
     [name] = optuna.get_all_study_names(f"sqlite:///{grid / 'study.db'}")
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{grid / 'study.db'}")
     assert [trial.value for trial in study.trials] == pytest.approx(list(table.value))
+
+
+def test_trials_are_run_folders_if_that_is_asked_for(grid):
+    assert sorted(path.name for path in (grid / "trials").iterdir()) == ["0", "1", "2", "3"]
+    for trial in StudyRecord.read(grid).trials:
+        saved = sweepvi.FitResult.load(grid / "trials" / f"{trial.number}")
+        alone = lone(trial.params, steps=trial.params["engine.steps"], score_draws=200)
+        assert saved.elbo == trial.values[0]
+        assert saved.params.keys() == alone.params.keys()
+        for name, value in saved.params.items():
+            torch.testing.assert_close(value, alone.params[name])
+        torch.testing.assert_close(saved.losses, alone.losses)
+        torch.testing.assert_close(saved.rates["all"], alone.rates["all"])
+        with pytest.raises(sweepvi.SweepviError, match="repeats it"):
+            saved.sample(1)
 
 
 def test_the_same_command_again_runs_nothing_and_says_the_same(grid, capsys):

@@ -12,10 +12,10 @@ from torch import Tensor
 from sweepvi.engine.eager_fit import EagerFit
 from sweepvi.engine.environment import environment
 from sweepvi.engine.interrupt import Interrupt
-from sweepvi.engine.outcome import float64
+from sweepvi.engine.outcome import Outcome, float64
 from sweepvi.engine.score import log_weights, predictive_log_density
 from sweepvi.engine.trial_run import start
-from sweepvi.engine.trials import Ended, Event, Failed, Reached, RungValue, Task, Trials, draws_of_rung, smoothed
+from sweepvi.engine.trials import Ended, Event, Failed, Kept, Reached, RungValue, Task, Trials, draws_of_rung, smoothed
 from sweepvi.errors import ConfigError
 from sweepvi.loading import described
 from sweepvi.programs import Suspended, reachable_modules
@@ -139,6 +139,7 @@ class EagerTrials(Trials):
             engine="eager",
             notes=[note for note in (*outcome.notes, outcome.score_note) if note],
             heldout=heldout,
+            kept=_kept(outcome) if task.kept else None,
         )
 
     def _predicted(self) -> Tensor:
@@ -163,3 +164,8 @@ class EagerTrials(Trials):
 
     def close(self) -> None:
         """See :meth:`Trials.close`."""
+
+
+def _kept(outcome: Outcome) -> Kept:
+    params = {name: value.cpu() for name, value in outcome.fitted.state.constrained().items()}
+    return Kept(params, outcome.rates, outcome.skipped, outcome.data_size)

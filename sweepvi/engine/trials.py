@@ -33,6 +33,8 @@ class Task:
     """Of these draws, equal for fits that are to be compared."""
     heldout: bool = False
     """Whether its predictions of held-out data are wanted."""
+    kept: bool = False
+    """Whether all of its result is wanted, and not its scores alone."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,19 @@ class Reached:
     """An estimate of the ELBO in nats, higher is better; NaN if it is not known."""
     seconds: float
     """Its share of the time that steps took so far."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a fit has found, beside its scores."""
+
+    params: dict[str, Tensor]
+    """By name, constrained, on the CPU."""
+    rates: dict[str, Tensor]
+    """Effective step size at each step, by group of parameters: float64, [steps] each."""
+    skipped: list[int]
+    """Steps left out, from 1."""
+    data_size: int | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,7 @@ class Ended:
     notes: list[str] = field(default_factory=list)
     heldout: Tensor | None = None
     """Log p(held-out data | draw) of as many draws, float64."""
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)

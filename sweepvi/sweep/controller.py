@@ -156,7 +156,11 @@ class Controller:
         own = under_seed(config, place) if role == "trial" and place else dict(config)
         judged = role == "trial" and self._study.judges_at_rungs
         rungs = rung_steps(self._plan.settings, int(own["engine"]["steps"])) if judged else ()
-        order = Order(next(self._keys), program_of(own), own, rungs, draws, draws_seed)
+        folder = None
+        if role == "trial" and self._plan.settings.folders:
+            name = f"{number}" if self._plan.settings.seeds == 1 else f"{number}-{place}"
+            folder = str(self._study.log.path.parent.resolve() / "trials" / name)
+        order = Order(next(self._keys), program_of(own), own, rungs, draws, draws_seed, folder)
         self._dispatch.add(Job(order, number, place, role))
 
     def _answer(self) -> None:

@@ -43,6 +43,8 @@ class Order:
     rungs: tuple[int, ...]
     score_draws: int | None = None
     score_seed: int | None = None
+    folder: str | None = None
+    """Where the fit is to be saved as a run folder; None saves nothing."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweepvi.sweep.protocol import Answer, AtRung, Done, Lost, Order, Setup, Turn
 
 if TYPE_CHECKING:
-    from sweepvi.engine.trials import Ended, Event, Refused, Task, Trials
+    from sweepvi.engine.trials import Ended, Event, Kept, Refused, Task, Trials
     from sweepvi.recipe import Recipe
 
 OPEN = 6
@@ -234,7 +235,8 @@ class Worker:
                 continue
             seed = SCORE_SEED if order.score_seed is None else order.score_seed
             heldout = "heldout" in self._setup.objectives
-            tasks.append(Task(order.key, recipe, order.rungs, order.score_draws, seed, heldout))
+            kept = order.folder is not None
+            tasks.append(Task(order.key, recipe, order.rungs, order.score_draws, seed, heldout, kept))
         return tasks, failed
 
     def _refused(self, event: Refused) -> Lost | None:
@@ -265,9 +267,12 @@ class Worker:
             return self._refused(event)
         if isinstance(event, Reached):
             return AtRung(event.key, event.rung, event.step, event.value, event.seconds)
-        self._orders.pop(event.key, None)
+        order = self._orders.pop(event.key, None)
         if isinstance(event, Ended):
-            return _summed_up(event, self._setup)
+            done = _summed_up(event, self._setup)
+            if event.kept is not None and order is not None and order.folder is not None:
+                _save(order, event, event.kept, done)
+            return done
         return Lost(event.key, event.message, alone=True)
 
 
@@ -338,6 +343,32 @@ def _summed_up(event: Ended, setup: Setup) -> Done:
         heldout=predictive.elbo if predictive else None,
         heldout_se=predictive.standard_error if predictive else None,
     )
+
+
+def _save(order: Order, event: Ended, kept: Kept, done: Done) -> None:
+    """Save a fit as a run folder; over one that a worker has left which died before it could say so."""
+    from sweepvi.provenance import git_commit, versions
+    from sweepvi.results import FitResult
+
+    assert order.folder is not None
+    FitResult(
+        status=event.status,
+        message=done.message,
+        losses=event.losses,
+        rates=kept.rates,
+        params=kept.params,
+        elbo=done.elbo,
+        elbo_se=done.elbo_se,
+        data_size=kept.data_size,
+        steps=event.steps,
+        seconds=event.seconds,
+        seed=order.config["engine"]["seed"],
+        engine=event.engine,
+        config=dict(order.config),
+        skipped=kept.skipped,
+        notes=event.notes,
+        provenance={"versions": versions(), "git_commit": git_commit()},
+    ).write(Path(order.folder))
 
 
 def _curve(losses: Any) -> Iterator[tuple[int, float]]:

@@ -28,6 +28,7 @@ from sweepvi.engine.trials import (
     Ended,
     Event,
     Failed,
+    Kept,
     Reached,
     Refused,
     RungValue,
@@ -300,7 +301,16 @@ class LaneTrials(Trials):
             seconds=self._seats[lane].seconds,
             engine="lanes",
             notes=notes,
+            kept=self._kept(lane) if self._seats[lane].task.kept else None,
         )
+
+    def _kept(self, lane: int) -> Kept:
+        engine, course = self._engine, self._cohort.course(lane)
+        with self._inside(), engine.undone():
+            engine.move_to(self._captured.unpacked(self._cohort.results()[lane]))
+            params = engine.fitted().state.constrained()
+        own = {name: value.cpu() for name, value in params.items()}
+        return Kept(own, course.rates, course.skipped, self._seen.data_size)
 
     def _scores(self, scorer: LaneScorer, lanes: Sequence[int], draws: int, seed: int = SCORE_SEED) -> list[Tensor]:
         """Log weights of fresh draws of some lanes, float64, [draws] each."""
