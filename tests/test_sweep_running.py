@@ -194,16 +194,16 @@ def test_more_trials_go_on_from_those_that_there_are(sampled, tmp_path):
 
 def test_a_model_that_cannot_be_captured_runs_eagerly_with_the_same_results(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text(
+    Path("branching.py").write_text(
         "import pyro, torch\nimport pyro.distributions as dist\n\n\n"
         "def model():\n"
         "    z = pyro.sample('z', dist.Normal(0.0, 1.0))\n"
         "    scale = 1.0 if z > 0 else 2.0\n"
         "    pyro.sample('y', dist.Normal(z, scale), obs=torch.tensor(1.5))\n"
     )
-    words = ["model=custom", "model.path=mine.py:model", "optimizer.lr=0.01,0.1", "engine.steps=40"]
+    words = ["model=custom", "model.path=branching.py:model", "optimizer.lr=0.01,0.1", "engine.steps=40"]
     record = sweep(tmp_path / "eager", *words, "sweep.finalists=0", "engine.score_draws=50")
-    from mine import model  # pyright: ignore[reportMissingImports]
+    from branching import model  # pyright: ignore[reportMissingImports]
 
     for trial in record.trials:
         optimizer = {"name": "clipped_adam", "lr": trial.params["optimizer.lr"]}

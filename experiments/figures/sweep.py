@@ -16,7 +16,7 @@ import numpy as np
 from sweepvi.sweep.records import StudyRecord, TrialRecord
 
 COLORS = {"clipped_adam": "#1f77b4", "dct_adam": "#ff7f0e", "adagrad_rmsprop": "#2ca02c"}
-WORST = 40.0
+WORST = 15.0
 """Nats below the best that are shown."""
 
 
@@ -33,8 +33,8 @@ def main() -> None:
         left.plot([trial.number for trial in own], values, ".", color=color, ms=4, label=name)
         right.semilogx([_rate(trial) for trial in own], values, ".", color=color, ms=4)
     pruned = [trial.number for trial in record.trials if trial.state == "PRUNED"]
-    left.plot(pruned, np.full(len(pruned), best.value - WORST - 3), "|", color="0.6", ms=5, label="pruned")
-    left.set(xlabel="trial", ylabel="ELBO (nats)", ylim=(best.value - WORST - 6, best.value + 4))
+    left.plot(pruned, np.full(len(pruned), best.value - WORST - 1.2), "|", color="0.6", ms=5, label="pruned")
+    left.set(xlabel="trial", ylabel="ELBO (nats)", ylim=(best.value - WORST - 2.5, best.value + 1.5))
     right.set(xlabel="step size (optimizer.lr, optimizer.eta)")
     for axes in (left, right):
         axes.axhline(best.value, color="0.8", lw=0.8, zorder=0)
