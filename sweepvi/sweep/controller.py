@@ -30,7 +30,7 @@ LANES = 256
 AHEAD = 4
 """Times the lanes of all workers: so many trials are known ahead, where the sampler does not look at results."""
 
-SHARE = 8
+SHARE = 4
 """A sampler that looks at results has at most one trial in so many under way."""
 
 STILLBORN = 3
