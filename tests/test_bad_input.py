@@ -478,6 +478,7 @@ SWEEPS = [
     ("-m sweep=quick sweep.n_trials=0", ["sweep.n_trials = 0", "a whole number >= 1"]),
     ("-m sweep=quick sweep.sampler=tpee", ["sweep.sampler = 'tpee'", "tpe, gp, cmaes, random, qmc, nsga2, grid"]),
     ("-m sweep=quick sweep.pruner=asha", ["sweep.pruner = 'asha'", "hyperband, successive_halving"]),
+    ("-m optimizer.lr=0.1,0.2 sweep.pruner=wilcoxon", ["sweep.pruner", "set sweep.seeds to 4 or more"]),
     ("-m sweep=quick sweep.objective=[]", ["sweep.objective", "at least one of elbo"]),
     ("-m sweep=quick sweep.objective=[elbo,elbo]", ["sweep.objective", "twice"]),
     ("-m sweep=quick sweep.objective=[loss]", ["sweep.objective = ['loss']", "elbo, k_hat, seconds, heldout"]),

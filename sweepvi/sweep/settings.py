@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from sweepvi.keys import Key, Keyed
 
 Objective: TypeAlias = Literal["elbo", "k_hat", "seconds", "heldout"]
+
+MOST_ALIKE = 4
+"""Seeds from which on a signed-rank test can say anything."""
 
 DATABASES = ("sqlite", "postgresql", "mysql")
 """The databases that Optuna can keep a study in, as their URLs begin."""
@@ -65,6 +69,10 @@ class SweepSettings(Keyed):
             wrong["objective"] = "must name at least one of elbo, k_hat, seconds, heldout"
         elif len(set(self.objective)) < len(self.objective):
             wrong["objective"] = "names one of them twice"
+        elif "k_hat" in self.objective and find_spec("arviz_stats") is None:
+            wrong["objective"] = "k_hat needs the package arviz-stats, which needs Python 3.11 or later"
+        if self.pruner == "wilcoxon" and self.seeds < MOST_ALIKE:
+            wrong["pruner"] = f"compares trials seed by seed: set sweep.seeds to {MOST_ALIKE} or more"
         if self.storage is not None and (message := _wrong_with_storage(self.storage)):
             wrong["storage"] = message
         return wrong
