@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,17 +53,82 @@ def predictive_score(log_densities: Tensor) -> ElboScore:
     return ElboScore(float(mean), error, 0)
 
 
-def pareto_k(log_weights: Tensor) -> float | None:
-    """Pareto k-hat of log weights log p - log q, shape [draws]; None if there are too few or one is not finite.
+@dataclass(frozen=True)
+class ImportanceWeights:
+    """What log weights log p - log q of draws from q say of how well q stands for p."""
 
-    Above 0.7, the guide is too far from the posterior for weights to mend it: Vehtari, Simpson, Gelman, Yao & Gabry,
-    "Pareto Smoothed Importance Sampling", 2024. By arviz-stats.
+    draws: int
+    nonfinite: int
+    """Draws whose log weight is NaN or infinite; if there are any, all below is None."""
+    sd: float | None
+    """Standard deviation of the log weights, in nats; None also of fewer than two draws."""
+    k_hat: float | None
+    """See :func:`psis`."""
+    ess: float | None
+    """Effective sample size of the smoothed weights: Kong, "A Note on Importance Sampling Using Standardized Weights",
+    1992: the inverse of the sum of their squares."""
+    smoothed: Tensor | None
+    """Normalised weights that sum to 1, smoothed: float64, shape [draws]."""
+
+
+def importance_weights(log_weights: Tensor) -> ImportanceWeights:
+    """Diagnose log weights of independent draws, float64, shape [draws]."""
+    draws, nonfinite = log_weights.numel(), int((~log_weights.isfinite()).sum())
+    if draws < 2 or nonfinite:
+        return ImportanceWeights(draws, nonfinite, None, None, None, None)
+    found = psis(log_weights)
+    if found is None:
+        return ImportanceWeights(draws, 0, float(log_weights.std()), None, None, None)
+    weights, k_hat = found
+    return ImportanceWeights(draws, 0, float(log_weights.std()), k_hat, float(1 / weights.square().sum()), weights)
+
+
+def psis(log_weights: Tensor) -> tuple[Tensor, float] | None:
+    """Pareto-smoothed importance sampling: normalised weights, float64, [draws], and k-hat, the shape of their tail.
+
+    Vehtari, Simpson, Gelman, Yao & Gabry, "Pareto Smoothed Importance Sampling", 2024, by arviz-stats. k-hat is 0 where
+    the largest weights are all equal, which have no tail. None if there are fewer than 25 draws, if one is not finite,
+    if no tail can be fitted, or if the package is missing, as on Python 3.10.
+
+    Args:
+        log_weights: log p - log q of independent draws, shape [draws].
+
     """
-    if log_weights.numel() < 25 or not bool(log_weights.isfinite().all()):
+    if log_weights.numel() < LEAST_DRAWS or not bool(log_weights.isfinite().all()) or find_spec("arviz_stats") is None:
         return None
+    log_weights = log_weights.double()
+    tail = min(log_weights.numel() // 5, int(3 * math.sqrt(log_weights.numel())))
+    largest = log_weights.topk(tail).values
+    if float(largest[0] - largest[-1]) < _SPREAD:
+        return torch.softmax(log_weights, 0), 0.0
     from arviz_stats.base.array import array_stats
 
-    return float(array_stats.psislw(log_weights.numpy())[1])
+    with np.errstate(all="ignore"):
+        # It takes log likelihoods, of which the weights are the inverses.
+        smoothed, k_hat = array_stats.psislw(-log_weights.numpy())
+    # Weights that are mostly equal have no tail that could be fitted.
+    return (torch.softmax(torch.from_numpy(smoothed), 0), float(k_hat)) if math.isfinite(k_hat) else None
+
+
+LEAST_DRAWS = 25
+"""Below, the tail of the weights, a fifth of them, is too short to be fitted."""
+
+_SPREAD = 1e-9
+"""Nats between the largest weights within which they differ by rounding only."""
+
+
+def k_limit(draws: int) -> float:
+    """The k-hat up to which so many draws are enough for weighted means to be trusted.
+
+    Vehtari et al., 2024: at most 0.7, which takes 2,155 draws.
+    """
+    return min(1 - 1 / math.log10(draws), 0.7) if draws > 1 else float("-inf")
+
+
+def pareto_k(log_weights: Tensor) -> float | None:
+    """The k-hat of :func:`psis` alone."""
+    found = psis(log_weights)
+    return None if found is None else found[1]
 
 
 def r_hats(means: Tensor, variances: Tensor, count: int) -> Tensor:
