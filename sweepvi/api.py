@@ -16,6 +16,7 @@ from sweepvi.engine import Checkpoint, Observer
 from sweepvi.errors import ConfigError, DivergedError, Problem, collected, raise_if
 from sweepvi.estimators import Estimator
 from sweepvi.files import write_atomically
+from sweepvi.geometry import Geometry
 from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.guide import Guide, Program
 from sweepvi.keys import Keyed
@@ -32,6 +33,7 @@ from sweepvi.results import FitResult, from_outcome, occupied
 from sweepvi.run_folder import CHECKPOINT, CONFIG, config_text
 from sweepvi.schedule import Schedule
 from sweepvi.settings import Settings
+from sweepvi.stopping import Stop
 
 Component: TypeAlias = str | Mapping[str, Any] | Keyed
 """A component as its name, as ``{"name": …, key: value}``, or as an object."""
@@ -42,11 +44,13 @@ def fit(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
+    geometry: Component = "none",
     guide: Component | Program = "auto_normal",
     estimator: Component = "trace",
     optimizer: Component | OptimizerFactory = "clipped_adam",
     scheduler: Component = "constant",
     partition: Component = "single",
+    stop: Component = "steps",
     engine: str | Mapping[str, Any] = "auto",
     folder: str | Path | None = None,
     resume: bool = False,
@@ -60,11 +64,13 @@ def fit(
             ``model`` and ``guide`` carry the fitted values.
         args: positional arguments of model and guide. Floating-point tensors are cast to ``dtype``.
         kwargs: keyword arguments of model and guide.
+        geometry: coordinates in which the model is fitted.
         guide: a name, a mapping or a component; or a Pyro guide, an autoguide, or an autoguide's class.
         estimator: as a name, a mapping or a component, like the next three.
         optimizer: also a function that makes a ``torch.optim.Optimizer`` of parameter groups.
         scheduler: learning-rate schedule.
         partition: which parameters are optimized together.
+        stop: when the fit is done: after ``steps``, or ``"auto"``: earlier, when it gains no more.
         engine: what runs the fit: ``"lanes"``, ``"eager"``, or ``"auto"``: lanes where they can run it and pay.
         folder: where to save the run, checkpoints included; None saves nothing.
         resume: continue from the checkpoint in ``folder``, if there is one.
@@ -84,11 +90,13 @@ def fit(
         model,
         args,
         kwargs,
+        geometry=geometry,
         guide=guide,
         estimator=estimator,
         optimizer=optimizer,
         scheduler=scheduler,
         partition=partition,
+        stop=stop,
         engine=_engine_node(engine, settings),
     )
     observer = progress if isinstance(progress, Observer) else observer_for(progress, made.settings.log_every)
@@ -154,11 +162,13 @@ def _recipes(
 
 
 _DEFAULTS: dict[str, Any] = {
+    "geometry": "none",
     "guide": "auto_normal",
     "estimator": "trace",
     "optimizer": "clipped_adam",
     "scheduler": "constant",
     "partition": "single",
+    "stop": "steps",
     "engine": "auto",
 }
 """What :func:`fit` takes where nothing is said."""
@@ -204,7 +214,7 @@ def _run_in(folder: Path, made: Recipe, observer: Observer | None, resume: bool)
 def recipe_from(
     model: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **components: Any
 ) -> Recipe:
-    """The recipe of :func:`fit`'s arguments; ``components`` holds a specification for every group but the model."""
+    """The recipe of :func:`fit`'s arguments; ``components`` holds specifications of groups; others are as there."""
     config, given, problems = specified(model, args, kwargs, **components)
     raise_if(problems + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
     return recipe.build(config, given)
@@ -218,7 +228,7 @@ def specified(
     given: dict[str, Any] = {}
     problems: list[Problem] = []
     for group in registry.GROUPS:
-        specification = model if group == "model" else components[group]
+        specification = model if group == "model" else components.get(group, _DEFAULTS[group])
         node, object_ = _specified(group, specification)
         if node is None:
             kind = f"{type(specification).__module__}.{type(specification).__name__}"
@@ -268,10 +278,12 @@ _SPECIFICATIONS = {
 
 _BASES: dict[str, type] = {
     "model": Model,
+    "geometry": Geometry,
     "guide": Guide,
     "estimator": Estimator,
     "optimizer": Rule,
     "scheduler": Schedule,
     "partition": Partition,
+    "stop": Stop,
     "engine": Settings,
 }

@@ -17,6 +17,7 @@ from sweepvi import registry
 from sweepvi.errors import ConfigError, collected, raise_if, unknown
 from sweepvi.errors import Problem as Complaint
 from sweepvi.estimators import Estimator
+from sweepvi.geometry import Geometry
 from sweepvi.guides import Guide
 from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.own import OwnGuide
@@ -27,6 +28,7 @@ from sweepvi.problem import Fresh, Problem
 from sweepvi.random_state import seeded
 from sweepvi.schedule import Schedule
 from sweepvi.settings import Settings
+from sweepvi.stopping import Stop
 
 OptimizerFactory: TypeAlias = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 """Makes a torch optimizer of parameter groups; an alternative to an update rule."""
@@ -59,6 +61,7 @@ class Recipe:
     """One fit, ready to run."""
 
     problem: Problem
+    geometry: Geometry
     guide: Guide
     estimator: Estimator
     optimizer: Rule | OptimizerFactory
@@ -66,6 +69,7 @@ class Recipe:
     partition: Partition
     groups: Mapping[str, ParameterGroup]
     """Label → how that group of the partition is optimized; schedules have the fit's length."""
+    stop: Stop
     settings: Settings
     config: Mapping[str, Any]
     """The configuration it was made from, complete with every default; plain data."""
@@ -199,12 +203,14 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
     }
     return Recipe(
         problem=problem,
+        geometry=parts["geometry"],
         guide=guide,
         estimator=parts["estimator"],
         optimizer=parts["optimizer"],
         scheduler=parts["scheduler"],
         partition=parts["partition"],
         groups=_parameter_groups(parts, config, given),
+        stop=parts["stop"],
         settings=settings,
         config=nodes,
         source=source,

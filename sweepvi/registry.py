@@ -15,7 +15,7 @@ from sweepvi.errors import Problem, listed, raise_if, unknown
 from sweepvi.keys import Keyed, KeySpec, construct, keys_of
 from sweepvi.refused import refusal
 
-GROUPS = ("model", "guide", "estimator", "optimizer", "scheduler", "partition", "engine")
+GROUPS = ("model", "geometry", "guide", "estimator", "optimizer", "scheduler", "partition", "stop", "engine")
 """The config groups that name components, in the order in which they are shown."""
 
 GIVEN = "python"
@@ -62,7 +62,10 @@ for _group, _name, _target in (
     ("model", "uk_drivers", "sweepvi.models.uk_drivers:UKDrivers"),
     ("model", "digits_vae", "sweepvi.models.digits_vae:DigitsVAE"),
     ("model", "digits_sbn", "sweepvi.models.digits_sbn:DigitsSBN"),
+    ("model", "posteriordb", "sweepvi.models.posteriordb.component:Posteriordb"),
     ("model", "custom", "sweepvi.models.custom:CustomModel"),
+    ("geometry", "none", "sweepvi.geometry.none:NoGeometry"),
+    ("geometry", "laplace", "sweepvi.geometry.laplace:Laplace"),
     ("guide", "auto_normal", "sweepvi.guides.auto_normal:AutoNormal"),
     ("guide", "auto_diagonal_normal", "sweepvi.guides.auto_diagonal_normal:AutoDiagonalNormal"),
     ("guide", "auto_multivariate_normal", "sweepvi.guides.auto_multivariate_normal:AutoMultivariateNormal"),
@@ -134,6 +137,8 @@ for _group, _name, _target in (
     ("partition", "nn_variational", "sweepvi.partition.presets:NNVariational"),
     ("partition", "baseline_networks", "sweepvi.partition.presets:BaselineNetworks"),
     ("partition", "groups", "sweepvi.partition.groups:Groups"),
+    ("stop", "steps", "sweepvi.stopping.steps:Steps"),
+    ("stop", "auto", "sweepvi.stopping.auto:Auto"),
     ("engine", "auto", "sweepvi.settings:AutoSettings"),
     ("engine", "lanes", "sweepvi.settings:LaneSettings"),
     ("engine", "eager", "sweepvi.settings:Settings"),

@@ -26,6 +26,7 @@ from sweepvi.engine.score import traces
 from sweepvi.errors import Problem as Complaint
 from sweepvi.errors import SweepviError, raise_if
 from sweepvi.estimators import Trace
+from sweepvi.estimators.sites import WHITENED, is_placed
 from sweepvi.files import write_atomically
 from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.guide import Program
@@ -357,4 +358,4 @@ def _draw(programs: Mapping[str, Any], problem: Problem) -> dict[str, Tensor]:
 def _is_drawn(site: Any) -> bool:
     if is_subsample(site):
         return is_minibatch(site)
-    return not site["is_observed"] or is_deterministic(site)
+    return site["name"] != WHITENED and (not site["is_observed"] or is_deterministic(site) or is_placed(site))

@@ -13,7 +13,18 @@ ROOT = Path(__file__).parents[1] / "sweepvi"
 
 # What each part may import, of sweepvi's own. A part missing here fails the test: give it a place.
 BASE = {"errors", "keys", "files", "private", "random_state", "provenance", "loading"}
-COMPONENTS = {"optim", "schedule", "partition", "estimators", "guides", "models", "problem", "programs", "settings"}
+COMPONENTS = {
+    "geometry",
+    "optim",
+    "schedule",
+    "partition",
+    "estimators",
+    "guides",
+    "models",
+    "problem",
+    "programs",
+    "settings",
+}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),

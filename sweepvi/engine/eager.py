@@ -21,6 +21,7 @@ from sweepvi.engine.score import traces
 from sweepvi.errors import CheckpointError, raise_if
 from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX, OWN_PARAMETERS
 from sweepvi.estimators.sites import latent_sites
+from sweepvi.geometry import Place
 from sweepvi.loading import message_of
 from sweepvi.private import all_finite, unconstrained_params
 from sweepvi.programs import Fitted, FittedState, Isolation, fitted_state, reachable_modules
@@ -41,14 +42,24 @@ class EagerEngine:
 
     Creates the guide and runs both programs once, which creates their parameters. An exception there is the model's
     own, and is passed on.
+
+    Args:
+        recipe: what to fit.
+        isolation: that of the environment.
+        place: the coordinates to fit it in; None are the model's own.
+
     """
 
-    def __init__(self, recipe: Recipe, isolation: Isolation) -> None:
+    def __init__(self, recipe: Recipe, isolation: Isolation, place: Place | None = None) -> None:
         settings = recipe.settings
-        self.recipe = recipe
+        self.recipe, self.place = recipe, place
         problem = recipe.problem.to(dtype_of(settings), device_of(settings))
-        self.problem = replace(problem, model=recipe.estimator.configured(problem.model))
-        guide = recipe.guide.build(recipe.estimator.for_guide(self.problem.model))
+        model = recipe.estimator.configured(problem.model)
+        if place is not None:
+            model = place.put(model, dtype_of(settings), device_of(settings))
+        self.problem = replace(problem, model=model)
+        own = recipe.guide if place is None else recipe.guide.standardized()
+        guide = own.build(recipe.estimator.for_guide(model))
         self.programs = {"model": self.problem.model, "guide": guide}
         self.step_count = 0
         self.last_rates: dict[str, float] = {}

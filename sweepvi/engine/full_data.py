@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sweepvi.engine.score import traces
+from sweepvi.estimators.sites import is_placed
 from sweepvi.guides.guide import Program
 from sweepvi.loading import message_of
 from sweepvi.private import is_deterministic, is_minibatch, whole_plates
@@ -67,7 +68,7 @@ def _is_data(site: Any) -> bool:
     # pyro.factor observes a Unit; pyro.deterministic a Delta.
     if site["type"] != "sample" or not site["is_observed"]:
         return False
-    return not isinstance(site["fn"], dist.Unit) and not is_deterministic(site)
+    return not isinstance(site["fn"], dist.Unit) and not is_deterministic(site) and not is_placed(site)
 
 
 def _entries(site: Any) -> int:

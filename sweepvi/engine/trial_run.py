@@ -8,6 +8,7 @@ from pyro import poutine
 
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.environment import device_of, dtype_of, environment
+from sweepvi.engine.geometry import place_of
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.loading import described
 from sweepvi.programs import Isolation, reachable_modules
@@ -27,7 +28,7 @@ def trial_run(recipe: Recipe) -> None:
 def start(recipe: Recipe, isolation: Isolation) -> EagerEngine:
     """The engine at step 0; ``ConfigError`` if the model or its guide does not run."""
     try:
-        engine = EagerEngine(recipe, isolation)
+        engine = EagerEngine(recipe, isolation, place_of(recipe))
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:

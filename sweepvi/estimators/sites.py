@@ -9,6 +9,12 @@ from typing import Any
 
 from sweepvi.private import is_subsample
 
+WHITENED = "whitened"
+"""The one latent variable of a model in the coordinates of a geometry."""
+
+PLACED = "_placed"
+"""In the ``infer`` of a site of such a model: a latent variable of its own, whose value the geometry gives."""
+
 
 @dataclass(frozen=True)
 class LatentSite:
@@ -58,6 +64,11 @@ def entry_for(site: str, globs: Iterable[str]) -> str | None:
 def is_latent(site: Any) -> bool:
     """Whether a trace's site is a latent variable."""
     return site["type"] == "sample" and not site["is_observed"] and not is_subsample(site)
+
+
+def is_placed(site: Any) -> bool:
+    """Whether a trace's site is a latent variable whose value a geometry gives; the trace has it as observed."""
+    return site["type"] == "sample" and bool(site["infer"].get(PLACED))
 
 
 def is_countable(site: Any) -> bool:

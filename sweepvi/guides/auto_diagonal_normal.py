@@ -15,4 +15,4 @@ class AutoDiagonalNormal(ScaledAutoGuide):
 
     def build(self, model: Program) -> Program:
         """A new ``pyro.infer.autoguide.AutoDiagonalNormal``."""
-        return autoguide.AutoDiagonalNormal(model, init_loc_fn=self.init_loc_fn(), init_scale=self.init_scale)
+        return autoguide.AutoDiagonalNormal(model, init_loc_fn=self.init_loc_fn(), init_scale=self.start_scale)

@@ -29,3 +29,7 @@ class AutoIAFNormal(Guide):
             hidden_dim=None if self.hidden_dim is None else [self.hidden_dim],
             num_transforms=self.num_transforms,
         )
+
+    def standardized(self) -> Guide:
+        """See :meth:`Guide.standardized`: its networks start near the identity."""
+        return self

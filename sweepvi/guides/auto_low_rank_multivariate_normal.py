@@ -20,5 +20,5 @@ class AutoLowRankMultivariateNormal(ScaledAutoGuide):
     def build(self, model: Program) -> Program:
         """A new ``pyro.infer.autoguide.AutoLowRankMultivariateNormal``."""
         return autoguide.AutoLowRankMultivariateNormal(
-            model, init_loc_fn=self.init_loc_fn(), init_scale=self.init_scale, rank=self.rank
+            model, init_loc_fn=self.init_loc_fn(), init_scale=self.start_scale, rank=self.rank
         )

@@ -15,4 +15,4 @@ class AutoMultivariateNormal(ScaledAutoGuide):
 
     def build(self, model: Program) -> Program:
         """A new ``pyro.infer.autoguide.AutoMultivariateNormal``."""
-        return autoguide.AutoMultivariateNormal(model, init_loc_fn=self.init_loc_fn(), init_scale=self.init_scale)
+        return autoguide.AutoMultivariateNormal(model, init_loc_fn=self.init_loc_fn(), init_scale=self.start_scale)

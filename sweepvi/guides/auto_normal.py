@@ -15,4 +15,4 @@ class AutoNormal(ScaledAutoGuide):
 
     def build(self, model: Program) -> Program:
         """A new ``pyro.infer.autoguide.AutoNormal``."""
-        return autoguide.AutoNormal(model, init_loc_fn=self.init_loc_fn(), init_scale=self.init_scale)
+        return autoguide.AutoNormal(model, init_loc_fn=self.init_loc_fn(), init_scale=self.start_scale)

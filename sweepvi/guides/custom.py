@@ -34,6 +34,10 @@ class GivenGuide(Guide):
 
     program: Any
 
+    def standardized(self) -> Guide:
+        """See :meth:`Guide.standardized`: the class of an autoguide takes any model."""
+        return self if isinstance(self.program, type) else super().standardized()
+
     def build(self, model: Program) -> Program:
         """The guide itself; an autoguide's class is given the model, an unused autoguide is copied.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pyro.infer.autoguide import initialization
-
+from sweepvi.errors import ConfigError, Problem
+from sweepvi.guides.initial import init_loc
 from sweepvi.keys import Key, Keyed
 from sweepvi.loading import Load
 
@@ -32,6 +32,14 @@ class Guide(Keyed, ABC):
         del load
         return self
 
+    def standardized(self) -> Guide:
+        """The guide as it starts in the coordinates of a geometry: as a standard normal, where it can.
+
+        Raises ``ConfigError`` if the guide is written for the model's own variables.
+        """
+        message = "is written for the model's own variables; a geometry is for automatic guides. Use geometry=none"
+        raise ConfigError([Problem("guide", message)])
+
     def note(self) -> str | None:
         """What a reader of the fit's ELBO must know about this guide."""
         return None
@@ -49,8 +57,12 @@ class AutoGuideFamily(Guide, ABC):
     ] = "median"
 
     def init_loc_fn(self) -> Callable[..., Any]:
-        """Pyro's initialisation function of that name."""
-        return getattr(initialization, f"init_to_{self.init}")
+        """Pyro's initialisation function of that name, for flat priors too."""
+        return init_loc(self.init)
+
+    def standardized(self) -> Guide:
+        """See :meth:`Guide.standardized`: every guide of the family starts at the origin of a geometry."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -59,4 +71,16 @@ class ScaledAutoGuide(AutoGuideFamily, ABC):
 
     start_keys: ClassVar[tuple[str, ...]] = ("init", "init_scale")
 
-    init_scale: Annotated[float, Key("standard deviation at the start, in unconstrained coordinates", gt=0)] = 0.1
+    init_scale: Annotated[
+        float | None,
+        Key("standard deviation at the start, in the guide's coordinates; null: 0.1, or 1 with a geometry", gt=0),
+    ] = None
+
+    @property
+    def start_scale(self) -> float:
+        """The standard deviation at the start."""
+        return 0.1 if self.init_scale is None else self.init_scale
+
+    def standardized(self) -> Guide:
+        """See :meth:`Guide.standardized`."""
+        return replace(self, init_scale=1.0) if self.init_scale is None else self

@@ -1,0 +1,236 @@
+"""A model's log joint density in unconstrained coordinates, with gradients for many points at once.
+
+It is minus the loss of a guide that is a point, so whatever a fit can run has one: enumerated variables are summed out,
+and what can be captured is traced and checked as the steps of a fit are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer.autoguide.initialization import InitMessenger
+from torch import Tensor
+from torch.func import grad, jacfwd, jacrev
+
+from sweepvi.engine.eager import EagerEngine, NonFiniteError
+from sweepvi.engine.environment import device_of, dtype_of, environment
+from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured, capturing
+from sweepvi.engine.lanes.graph import StepGraph
+from sweepvi.errors import listed
+from sweepvi.estimators import Trace
+from sweepvi.estimators.estimator import Estimator
+from sweepvi.estimators.sites import WHITENED
+from sweepvi.estimators.trace_enum import TraceEnum
+from sweepvi.geometry import AffineMap, Coordinates, NoGeometryError, whitened
+from sweepvi.guides.custom import GivenGuide
+from sweepvi.guides.initial import init_loc, origin
+from sweepvi.optim import ClippedAdamRule
+from sweepvi.partition import Single
+from sweepvi.problem import Problem
+from sweepvi.programs import reachable_modules
+from sweepvi.random_state import seeded
+from sweepvi.recipe import ParameterGroup, Recipe
+from sweepvi.schedule import Constant
+from sweepvi.settings import Settings
+
+POINT = "point"
+
+
+class Density(Protocol):
+    """Minus a log joint and its gradient, of points [K, D]; and the Hessian of minus the log joint at one."""
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values [K] and gradients [K, D]."""
+        ...
+
+    def hessian(self, x: Tensor) -> Tensor:
+        """Shape [D, D]."""
+        ...
+
+
+class ModelLogJoint:
+    """See :class:`sweepvi.geometry.LogJoint`; make one with :func:`log_joint_of`.
+
+    Attributes:
+        coordinates: what x is made of.
+
+    """
+
+    def __init__(self, problem: Problem, coordinates: Coordinates, density: Density, device: torch.device) -> None:
+        self.coordinates = coordinates
+        self.size = coordinates.size
+        self.evaluations = 0
+        self._problem, self._density, self._device = problem, density, device
+
+    def starts(self, count: int, seed: int) -> Tensor:
+        """See :class:`sweepvi.geometry.LogJoint`: the prior median, then by turns prior draws and uniform (-2, 2)."""
+        rows = []
+        for number in range(count):
+            with seeded((seed + number * 0x9E3779B1) % 2**32), torch.no_grad():
+                if number and number % 2 == 0:
+                    rows.append(4.0 * torch.rand(self.size) - 2.0)
+                else:
+                    rows.append(_start(self._problem, self.coordinates, "sample" if number else "median"))
+        return torch.stack(rows).to(self._device)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`sweepvi.geometry.LogJoint`."""
+        self.evaluations += len(x)
+        values, gradients = self._density(x)
+        return -values, -gradients
+
+    def hessian(self, x: Tensor) -> Tensor:
+        """See :class:`sweepvi.geometry.LogJoint`."""
+        self.evaluations += self.size
+        return -self._density.hessian(x)
+
+
+@contextmanager
+def log_joint_of(recipe: Recipe) -> Iterator[ModelLogJoint]:
+    """The log joint of a recipe's model in float64, inside an environment of its own.
+
+    Raises:
+        NoGeometryError: the model has none, and why.
+        Exception: the model's own, if it does not run on its data.
+
+    """
+    settings = Settings(dtype="float64", device=recipe.settings.device, deterministic=recipe.settings.deterministic)
+    with environment(settings, reachable_modules(recipe.reach())) as isolation:
+        problem = recipe.problem.to(dtype_of(settings), device_of(settings))
+        problem = replace(problem, model=recipe.estimator.configured(problem.model))
+        with torch.no_grad():
+            coordinates = Coordinates.of(_trace(problem, "median"))
+        identity = AffineMap(torch.zeros(coordinates.size), torch.ones(coordinates.size))
+        engine = EagerEngine(_point_recipe(recipe, settings, coordinates, identity), isolation)
+        others = [name for name in engine.optimization.live if name != POINT]
+        if others:
+            raise NoGeometryError(f"the model has parameters of its own: {listed(others)}")
+        yield ModelLogJoint(problem, coordinates, _density(engine), device_of(settings))
+
+
+def _point_recipe(recipe: Recipe, settings: Settings, coordinates: Coordinates, identity: AffineMap) -> Recipe:
+    """A fit whose loss is minus the log joint at its one parameter."""
+    problem = replace(recipe.problem, model=whitened(recipe.problem.model, coordinates, identity))
+    rule = ClippedAdamRule()
+    return replace(
+        recipe,
+        problem=problem,
+        guide=GivenGuide(_PointGuide(coordinates.size)),
+        estimator=_estimator(recipe.estimator),
+        optimizer=rule,
+        scheduler=Constant(),
+        partition=Single(),
+        groups={"all": ParameterGroup("all", rule, Constant(), 1.0, frozen=False, shares_norm=True)},
+        settings=settings,
+    )
+
+
+def _estimator(estimator: Estimator) -> Estimator:
+    """One whose loss has no noise; it sums out what the fit's own does."""
+    return TraceEnum(max_plate_nesting=getattr(estimator, "max_plate_nesting", None)) if estimator.sums_out else Trace()
+
+
+class _PointGuide:
+    """A guide that is a point."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        del args, kwargs
+        point = pyro.param(POINT, lambda: torch.zeros(self._size))
+        return pyro.sample(WHITENED, dist.Delta(point).to_event(1))
+
+
+def _density(engine: EagerEngine) -> Density:
+    try:
+        return _CapturedDensity(captured(engine))
+    except NotCapturedError:
+        return _EagerDensity(engine)
+
+
+class _CapturedDensity:
+    """By the captured function, for each number of points traced once."""
+
+    def __init__(self, function: Captured) -> None:
+        self._function = function
+        self._graphs: dict[int, StepGraph] = {}
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if len(x) not in self._graphs:
+            self._graphs[len(x)] = capturing(lambda: StepGraph.traced(self._traceable, [], [x]))
+        gradient, loss = self._graphs[len(x)]([], [x])[1]
+        return loss, gradient
+
+    def _traceable(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        gradient, loss, _ = self._function.gradients(x, {}, {}, {}, [])
+        return [], [gradient, loss]
+
+    def hessian(self, x: Tensor) -> Tensor:
+        try:
+            return jacfwd(grad(self._loss))(x).detach()
+        except (RuntimeError, NotImplementedError):
+            # Some operations have no forward derivative.
+            return jacrev(grad(self._loss))(x).detach()
+
+    def _loss(self, x: Tensor) -> Tensor:
+        function = self._function
+        return function.draws.served(lambda: function.evaluation({POINT: x}, {}, {}).surrogate, {}, [])
+
+
+class _EagerDensity:
+    """Point by point."""
+
+    def __init__(self, engine: EagerEngine) -> None:
+        self._engine = engine
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        found = [self._at(point) for point in x]
+        return torch.stack([value for value, _ in found]), torch.stack([slope for _, slope in found])
+
+    def _at(self, point: Tensor) -> tuple[Tensor, Tensor]:
+        self._engine.move_to({POINT: point})
+        try:
+            loss, gradients = self._engine.gradients()
+        except NonFiniteError:
+            return torch.full((), torch.nan), torch.full_like(point, torch.nan)
+        return torch.tensor(loss), gradients[POINT]
+
+    def hessian(self, x: Tensor) -> Tensor:
+        """By central differences of gradients, with steps that fit the curvature along each coordinate."""
+        curvature = self._differences(x, torch.full_like(x, 1e-4)).diagonal().abs()
+        found = self._differences(x, 1e-4 * curvature.clamp(min=1e-8).rsqrt())
+        return 0.5 * (found + found.mT)
+
+    def _differences(self, x: Tensor, step: Tensor) -> Tensor:
+        _, up = self(x + torch.diag(step))
+        _, down = self(x - torch.diag(step))
+        return (up - down) / (2.0 * step[:, None])
+
+
+def _trace(problem: Problem, start: str) -> Any:
+    model = InitMessenger(_quietly(init_loc(start)))(problem.model)
+    return poutine.trace(model).get_trace(*problem.args, **problem.kwargs)
+
+
+def _quietly(start: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+    """The origin where a start is not finite; a draw where it is discrete."""
+
+    def safe(site: Any) -> Tensor:
+        if site["fn"].support.is_discrete:
+            return site["fn"]()
+        value = start(site)
+        return value if bool(torch.isfinite(torch.as_tensor(value)).all()) else origin(site)
+
+    return safe
+
+
+def _start(problem: Problem, coordinates: Coordinates, start: str) -> Tensor:
+    return coordinates.packed(_trace(problem, start)).to(torch.float64)
