@@ -10,11 +10,12 @@ from pyro.infer.autoguide import initialization
 from torch import Tensor
 from torch.distributions import biject_to
 
-from sweepvi.estimators.sites import WHITENED
-
 
 def init_loc(name: str) -> Callable[..., Any]:
     """Pyro's ``init_to_NAME``; the origin where the prior is flat, and in the coordinates of a geometry."""
+    # Here, because estimators import guides.
+    from sweepvi.estimators.sites import WHITENED
+
     own = getattr(initialization, f"init_to_{name}")
 
     def start(site: Any = None) -> Any:
