@@ -34,6 +34,8 @@ def groups() -> tuple[str, ...]:
 
 
 def options(group: str, extra: Path | None = None) -> list[str]:
-    """The options of a group: files in the shipped folder, and in the user's."""
+    """The options of a group: files in the shipped folder and in the user's; ``FOLDER/NAME`` for files a level down."""
     folders = [conf_dir() / group, *([extra / group] if extra else [])]
-    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    patterns = ("*.yaml", "*/*.yaml") if group in SELECTIONS else ("*.yaml",)
+    files = ((folder, file) for folder in folders for pattern in patterns for file in folder.glob(pattern))
+    return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
