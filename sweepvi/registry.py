@@ -76,6 +76,7 @@ for _group, _name, _target in (
     ),
     ("guide", "auto_delta", "sweepvi.guides.auto_delta:AutoDelta"),
     ("guide", "auto_iaf_normal", "sweepvi.guides.auto_iaf_normal:AutoIAFNormal"),
+    ("guide", "auto_real_nvp", "sweepvi.guides.auto_real_nvp:AutoRealNVP"),
     ("guide", "own", "sweepvi.guides.own:OwnGuide"),
     ("guide", "custom", "sweepvi.guides.custom:CustomGuide"),
     ("estimator", "trace", "sweepvi.estimators.trace:Trace"),

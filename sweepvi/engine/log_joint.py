@@ -17,7 +17,7 @@ import torch
 from pyro import poutine
 from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
-from torch.func import grad, jacfwd, jacrev
+from torch.func import grad, jacrev, jvp
 
 from sweepvi.engine.eager import EagerEngine, NonFiniteError
 from sweepvi.engine.environment import device_of, dtype_of, environment
@@ -41,6 +41,9 @@ from sweepvi.schedule import Constant
 from sweepvi.settings import Settings
 
 POINT = "point"
+
+AT_ONCE = 16
+"""Points that are evaluated together, whatever their number: one program is traced, not one for each number."""
 
 
 class Density(Protocol):
@@ -157,17 +160,20 @@ def _density(engine: EagerEngine) -> Density:
 
 
 class _CapturedDensity:
-    """By the captured function, for each number of points traced once."""
+    """By the captured function, traced once, for :data:`AT_ONCE` points."""
 
     def __init__(self, function: Captured) -> None:
         self._function = function
-        self._graphs: dict[int, StepGraph] = {}
+        self._graph = capturing(lambda: StepGraph.traced(self._traceable, [], [function.start.expand(AT_ONCE, -1)]))
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if len(x) not in self._graphs:
-            self._graphs[len(x)] = capturing(lambda: StepGraph.traced(self._traceable, [], [x]))
-        gradient, loss = self._graphs[len(x)]([], [x])[1]
-        return loss, gradient
+        parts = [self._some(part) for part in x.split(AT_ONCE)]
+        return torch.cat([loss for loss, _ in parts]), torch.cat([gradient for _, gradient in parts])
+
+    def _some(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        padded = torch.cat([x, x[-1:].expand(AT_ONCE - len(x), -1)])
+        gradient, loss = self._graph([], [padded])[1]
+        return loss[: len(x)], gradient[: len(x)]
 
     def _traceable(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         gradient, loss, _ = self._function.gradients(x, {}, {}, {}, [])
@@ -175,10 +181,23 @@ class _CapturedDensity:
 
     def hessian(self, x: Tensor) -> Tensor:
         try:
-            return jacfwd(grad(self._loss))(x).detach()
+            return self._of_gradients(x)
         except (RuntimeError, NotImplementedError):
             # Some operations have no forward derivative.
             return jacrev(grad(self._loss))(x).detach()
+
+    def _of_gradients(self, x: Tensor) -> Tensor:
+        """The Hessian's rows, each the derivative of another point's gradient."""
+        points = x.expand(AT_ONCE, -1)
+
+        def gradients(points: Tensor) -> Tensor:
+            return self._graph.module(points, *self._graph.constants)[0]
+
+        rows = []
+        for part in torch.eye(len(x)).to(x).split(AT_ONCE):
+            directions = torch.cat([part, part.new_zeros(AT_ONCE - len(part), len(x))])
+            rows.append(jvp(gradients, (points,), (directions,))[1][: len(part)])
+        return torch.cat(rows).detach()
 
     def _loss(self, x: Tensor) -> Tensor:
         function = self._function

@@ -43,6 +43,9 @@ class Estimator(Keyed, ABC):
     sums_out: ClassVar[bool] = False
     """Whether latent variables of the model may be missing from the guide: they are summed or sampled by themselves."""
 
+    averages_particles: ClassVar[bool] = False
+    """Whether loss and gradient of several particles are the means of those of single ones, which nothing connects."""
+
     varies: ClassVar[Mapping[str, str]] = {}
     """Keys that may be another number in each of many fits that run as one program: key → where the object that
     :meth:`build` makes has that number (``"baselines.beta"``), which may be a tensor there."""

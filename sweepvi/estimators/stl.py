@@ -9,7 +9,7 @@ the posterior.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pyro.distributions.score_parts import ScoreParts
 from pyro.infer.trace_elbo import Trace_ELBO
@@ -21,6 +21,8 @@ from sweepvi.estimators.frozen import SameMinibatches, path_only
 @dataclass(frozen=True)
 class STL(ParticleEstimator):
     """Sticking the landing: the path derivative only, whose noise vanishes as the guide nears the posterior."""
+
+    averages_particles: ClassVar[bool] = True
 
     def build(self) -> Elbo:
         """A new ELBO object; draws that cannot be differentiated are treated as by ``trace``."""

@@ -8,6 +8,7 @@ Programming", 2013.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pyro.infer.trace_elbo import Trace_ELBO
 
@@ -17,6 +18,8 @@ from sweepvi.estimators.estimator import Elbo, ParticleEstimator
 @dataclass(frozen=True)
 class Trace(ParticleEstimator):
     """Trace_ELBO: reparameterised gradients where possible, the score function elsewhere."""
+
+    averages_particles: ClassVar[bool] = True
 
     def build(self) -> Elbo:
         """A new ``Trace_ELBO``."""

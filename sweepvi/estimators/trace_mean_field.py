@@ -33,6 +33,8 @@ class TraceMeanField(ParticleEstimator):
     variable; and it scales the prior of a variable as the guide scales the variable.
     """
 
+    averages_particles: ClassVar[bool] = True
+
     reparameterised_only: ClassVar[bool] = True
 
     def build(self) -> Elbo:

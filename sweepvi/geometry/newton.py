@@ -14,8 +14,8 @@ from sweepvi.geometry.log_joint import LogJoint
 STEPS = 30
 LENGTHS = tuple(0.5**power for power in range(12))
 """Parts of a Newton step that are tried, all at once."""
-ARRIVED = 1e-10
-"""Half the square of the gradient's norm, in the units of the normal at the point, below which it is a mode."""
+ARRIVED = 1e-6
+"""Nats that the log density would gain by a Newton step, below which the point is a mode."""
 
 
 def finish(log_joint: LogJoint, point: Tensor) -> tuple[Tensor, Curvature | None, bool]:

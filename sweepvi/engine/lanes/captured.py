@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from sweepvi.engine.eager import EagerEngine
-from sweepvi.engine.lanes.evaluation import Evaluation
+from sweepvi.engine.lanes.evaluation import Evaluated, Evaluation
 from sweepvi.engine.lanes.memory import Peak
 from sweepvi.engine.lanes.minibatches import GivenMinibatches, Minibatch, RecordedMinibatches, filled
 from sweepvi.engine.lanes.noise import NoiseLayout, Sort
@@ -73,6 +73,8 @@ class Captured:
     draws: Draws
     lane_bytes: int
     """Memory that a lane needs while its gradient is computed."""
+    of_particle: Draws | None = None
+    """What each of several particles draws, where ``evaluation`` is that of one; None where it is of all."""
 
     def unpacked(self, row: Tensor) -> dict[str, Tensor]:
         """Parameters by name, of one lane's row of the arena, shape [D]."""
@@ -107,16 +109,38 @@ class Captured:
 
         def lane(row: Tensor, state: Any, numbers: Any, noise: Any, own: list[Tensor]) -> tuple[Tensor, Any]:
             chosen = [mine if shared is None else shared for mine, shared in zip(own, common, strict=True)]
-            found = self.draws.served(lambda: self.evaluation(self.unpacked(row), state, numbers), noise, chosen)
+            found = self._evaluated(row, state, numbers, noise, chosen)
             return found.surrogate, (found.loss, found.state)
 
         common = [each if each.dim() == 1 else None for each in rows]
         # Where lanes share a minibatch, a stand-in takes the place of one a lane.
         own = [each if each.dim() > 1 else each.new_zeros(len(arena)) for each in rows]
         numbers = {name: number.to(arena.dtype) for name, number in numbers.items()}
-        both = grad_and_value(lane, has_aux=True)
+        both: Any = grad_and_value(lane, has_aux=True)
+        if self.of_particle is not None:
+            both = self._over_particles(both)
         gradient, (_, (loss, after)) = vmap(both, randomness="error")(arena, dict(state), numbers, dict(noise), own)
         return gradient, loss.detach(), after
+
+    def _evaluated(self, row: Tensor, state: Any, numbers: Any, noise: Any, rows: list[Tensor]) -> Evaluated:
+        draws = self.draws if self.of_particle is None else self.of_particle
+        return draws.served(lambda: self.evaluation(self.unpacked(row), state, numbers), noise, rows)
+
+    def _over_particles(self, of_one: Callable[..., Any]) -> Callable[..., Any]:
+        """Gradient, loss and state of a lane as means over its particles, of those of one."""
+
+        def of_all(row: Tensor, state: Any, numbers: Any, noise: Any, rows: Any) -> Any:
+            alone = vmap(lambda noise: of_one(row, state, numbers, noise, rows), randomness="error")
+            gradients, (_, (losses, _)) = alone(self._by_particle(noise))
+            return gradients.mean(0), (losses.mean(0), (losses.mean(0), {}))
+
+        return of_all
+
+    def _by_particle(self, noise: Mapping[Sort, Tensor]) -> dict[Sort, Tensor]:
+        """A lane's noise, shape [numbers], as shape [particles, numbers]."""
+        assert self.of_particle is not None
+        own, all_of_them = self.of_particle.noise.taken, self.draws.noise.taken
+        return {sort: noise[sort][: all_of_them[sort]].view(-1, count) for sort, count in own.items()}
 
 
 def captured(engine: EagerEngine) -> Captured:
@@ -155,16 +179,37 @@ def _checked(engine: EagerEngine) -> Captured:
             buffer.copy_(before[name])
     if changed:
         raise NotCapturedError(f"running it changes {changed[0]}, a buffer of a network")
+    alone = _of_one_particle(engine, evaluation, draws, found.state)
     function = Captured(
-        evaluation,
+        evaluation if alone is None else alone[0],
         {name: param.shape for name, param in params.items()},
         torch.cat([param.detach().flatten() for param in params.values()]),
         {name: torch.zeros_like(value) for name, value in found.state.items()},
         tuple(numbers),
         draws,
         0,
+        None if alone is None else alone[1],
     )
     return _compared(function, engine, numbers)
+
+
+def _of_one_particle(
+    engine: EagerEngine, evaluation: Evaluation, draws: Draws, state: Mapping[str, Tensor]
+) -> tuple[Evaluation, Draws] | None:
+    """The evaluation of one of several particles, and its draws: one program for all, where their loss is the mean.
+
+    None where there is one particle, or where they do not differ in their noise alone.
+    """
+    estimator = engine.recipe.estimator
+    several = estimator.num_particles > 1 and not getattr(estimator, "vectorize_particles", False)
+    if not several or not estimator.averages_particles or state or draws.minibatches:
+        return None
+    elbo = replace(estimator, num_particles=1).build()
+    with torch.no_grad():
+        elbo.loss(*engine.programs.values(), *engine.problem.args, **engine.problem.kwargs)
+    one = evaluation.of(elbo)
+    _, own = Draws.of(lambda: one(dict(engine.optimization.live), {}, {}))
+    return (one, own) if own.noise.draws * estimator.num_particles == draws.noise.draws else None
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -7,6 +7,7 @@ instead of run: what it was called on is what to differentiate.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -95,6 +96,12 @@ class Evaluation:
             store = unconstrained_params()
             after = {name: value.detach() for name, value in store.items() if name.startswith(BASELINE_STATE_PREFIX)}
         return Evaluated(sum(notes.surrogates, torch.zeros(())), torch.as_tensor(loss), after)
+
+    def of(self, elbo: Any) -> Evaluation:
+        """The same of another estimator's object."""
+        found = copy.copy(self)
+        found.elbo = elbo
+        return found
 
     @contextmanager
     def placed(self, params: Mapping[str, Tensor]) -> Iterator[None]:
