@@ -20,13 +20,13 @@ from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured, capturing
 from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.compaction import moved, size_to_go_on
+from sweepvi.engine.lanes.end import LaneEnd
 from sweepvi.engine.lanes.ended import Ended, looked_at, waiting
 from sweepvi.engine.lanes.entrant import Entrant, Start, buffers_of
 from sweepvi.engine.lanes.iterates import Iterates
 from sweepvi.engine.lanes.lane_snapshot import courses_of, put_courses
 from sweepvi.engine.lanes.memory import demand_room, most_lanes
 from sweepvi.engine.lanes.record import Course
-from sweepvi.engine.lanes.scoring import lane_scores
 from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.outcome import Outcome, Restart
 from sweepvi.engine.trial_run import start
@@ -256,31 +256,33 @@ class LaneFits(Fits):
             self._take_out(list(self._at))
         for number in self._waiting:
             self._lanes[number].ended = self._lanes[number].waiting()
-        seen = self._score(interrupt, progress)
+        scored = self._score(interrupt, progress)
         outcomes = [self._outcome(place, self._best(place)) for place in range(self._recipes)]
         for outcome in outcomes:
-            if seen is not None and outcome.status == "finished":
+            if scored is not None and outcome.status == "finished":
+                seen, end = scored
                 outcome.data_size, outcome.score_note = seen.data_size, seen.note
-                if len(outcome.log_weights) < self.settings.score_draws:
+                outcome.notes += [end.note] if end.note else []
+                if not end.is_whole(outcome.log_weights, outcome.fresh):
                     outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
         return outcomes
 
-    def _score(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> Coverage | None:
-        """Score the fits that are finished; how much of the data that has seen, None if there are none."""
+    def _score(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> tuple[Coverage, LaneEnd] | None:
+        """Score the fits that are finished, and draw from the best of each recipe; None if no fit is finished."""
         engine = self._engine
         finished = [ended for lane in self._lanes if (ended := lane.ended) and ended.status == "finished"]
         if not finished:
             return None
         seen = coverage(engine.programs, engine.problem, self.settings.score_minibatches)
-        draws, size = self.settings.score_draws, self._widest
         with seen.plates():
-            for first in range(0, len(finished), size):
-                part = finished[first : first + size]
-                rows = torch.stack([ended.result for ended in part])
-                weights = lane_scores(engine, self._captured, rows, draws, interrupt, progress)
-                for ended, own in zip(part, weights, strict=True):
-                    ended.log_weights = own
-        return seen
+            end = LaneEnd(engine, self._captured, self.settings)
+            for ended in finished:
+                ended.log_weights = end.score(ended.result, interrupt, progress)
+            for place in range(self._recipes):
+                best = self._best(place).ended
+                if best is not None and best.status == "finished":
+                    best.fresh = end.fresh(best.result, interrupt, progress)
+        return seen, end
 
     def _of_recipe(self, place: int) -> list[_Lane]:
         return [lane for lane in self._lanes if lane.recipe == place]
@@ -321,6 +323,7 @@ class LaneFits(Fits):
             rates=ended.course.rates,
             skipped=[step for step in ended.course.skipped if step <= ended.steps],
             log_weights=ended.log_weights,
+            fresh=ended.fresh,
             seconds=self.seconds * share,
             problem=engine.problem,
             fitted=fitted,
