@@ -183,7 +183,7 @@ def test_the_table_of_groups_is_complete():
     }
     assert tuple(rows) == config.groups() == tuple(defaults)
     for group, cell in rows.items():
-        options = re.findall(r"`(\w+)`", cell)
+        options = re.findall(r"`([\w/]+)`", cell)
         assert sorted(options) == config.options(group)
         assert defaults[group] in (None, options[0])
 
