@@ -109,10 +109,11 @@ class Evidence:
         plain = {key: _finite(value) for key, value in asdict(self).items() if key not in _NO_NUMBERS}
         missed = None if self.modes is None else len(_missed(self))
         modes = None if self.modes is None else len(self.modes)
-        return {**plain, "k_limit": _finite(k_limit(self.draws)), "modes": modes, "modes_missed": missed}
+        counts = {"points": len(self.points), "modes": modes, "modes_missed": missed}
+        return {**plain, "k_limit": _finite(k_limit(self.draws)), **counts}
 
 
-_NO_NUMBERS = ("status", "message", "elbo", "latent", "points", "why_no_k_hat", "modes")
+_NO_NUMBERS = ("status", "message", "elbo", "points", "why_no_k_hat", "modes")
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ def _finite(value: Any) -> Any:
 
 
 def _k_hat_in_words(numbers: dict[str, Any]) -> str:
-    if numbers["k_hat"] is None or numbers["minibatches"]:
+    if numbers["k_hat"] is None or numbers["minibatches"] or numbers["points"]:
         return ""
     return f"k-hat {numbers['k_hat']:.2f} on {numbers['draws']:,} draws"
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from sweepvi.diagnostics import ImportanceWeights
-from sweepvi.posterior.table import Posterior, Row
+from sweepvi.posterior.table import COLUMNS, Posterior, Row
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -43,7 +43,15 @@ def _columns(values: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
         corrected = [np.full(len(values), np.nan)] * len(plain)
     else:
         corrected = [*_weighted(values, shares), *_quantiles(ordered, shares[order])]
-    return np.stack([*plain, *corrected], 1)
+    found = np.stack([*plain, *corrected], 1)
+    # What is the same in all draws has no spread, not even that of rounding.
+    alike = ordered[:, 0] == ordered[:, -1]
+    found[np.ix_(alike, _SPREADS)] = 0.0
+    return found
+
+
+_SPREADS = [COLUMNS.index(prefix + name) - 1 for prefix in ("", "psis_") for name in ("sd", "mcse_mean", "mcse_sd")]
+"""Columns of numbers that are 0 for a scalar that does not vary."""
 
 
 def _plain(values: np.ndarray) -> list[np.ndarray]:

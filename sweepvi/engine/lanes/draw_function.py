@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -70,7 +71,9 @@ class DrawFunction:
         return dict(zip(self.sorts, given, strict=False)), list(given[len(self.sorts) :])
 
     def _seen(self, params: Mapping[str, Tensor]) -> list[Tensor]:
-        with self._captured.evaluation.placed(params), NotedBackward():
+        with self._captured.evaluation.placed(params), NotedBackward(), warnings.catch_warnings():
+            # Pyro means parameters of networks that are frozen; here, none asks for gradients.
+            warnings.filterwarnings("ignore", message=".* was not registered in the param store", category=UserWarning)
             return self._look(self._engine.programs, self._engine.problem)
 
     def _demand_equal(self) -> None:

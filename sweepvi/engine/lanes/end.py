@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
 from sweepvi.engine.eager import EagerEngine
-from sweepvi.engine.fresh_draws import POSTERIOR_SEED, FreshDraws, Kept, Sites, concluded, room_for, sites_of
+from sweepvi.engine.fresh_draws import (
+    LEAST_DRAWS,
+    POSTERIOR_SEED,
+    FreshDraws,
+    Kept,
+    Sites,
+    concluded,
+    room_for,
+    sites_of,
+)
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.lanes.captured import Captured, NotCapturedError, capturing
 from sweepvi.engine.lanes.draw_function import DrawFunction, Look
@@ -56,8 +65,8 @@ class LaneEnd:
             self._wanted = min(self._wanted, settings.score_draws)
             return
         most = int(WORK // max(1.0, self._drawer.numbers))
-        if most < min(self._wanted, settings.score_draws):
-            self._wanted, self.note = 0, "no draws of the posterior but those of the ELBO: the model is too large"
+        if most < min(self._wanted, LEAST_DRAWS):
+            self._wanted, self.note = 0, "no table of the posterior: the model is too large for draws beside the ELBO's"
         elif most < self._wanted:
             self._wanted, self.note = most, f"the posterior is by {most:,} draws: the model is too large for more"
 
@@ -144,5 +153,8 @@ class _Drawer:
         if not given:
             # Nothing is drawn, as with a guide of deltas.
             return [], [value[None] for value in self._function(row)]
-        seen = vmap(lambda *given: tuple(self._function(row, *given)), randomness="error")(*given)
-        return [], list(seen)
+
+        def of_draw(*given: Any) -> tuple[Tensor, ...]:
+            return tuple(self._function(row, *given))
+
+        return [], list(vmap(of_draw, randomness="error")(*given))

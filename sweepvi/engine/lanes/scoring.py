@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,6 +70,9 @@ class LaneScorer:
             return [], [vmap(lambda row: self._function(row)[0])(arena)[:, None]]
 
         def of_lane(row: Tensor) -> Tensor:
-            return vmap(lambda *given: self._function(row, *given)[0], randomness="error")(*given)
+            def of_draw(*given: Any) -> Tensor:
+                return self._function(row, *given)[0]
+
+            return vmap(of_draw, randomness="error")(*given)
 
         return [], [vmap(of_lane, randomness="error")(arena)]
