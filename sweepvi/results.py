@@ -53,6 +53,7 @@ from sweepvi.run_folder import (
 )
 from sweepvi.schedule import Constant
 from sweepvi.settings import Settings
+from sweepvi.stopping import Steps
 from sweepvi.verdict import Verdict, judged
 
 
@@ -109,6 +110,8 @@ class FitResult:
     """Steps left out because something was not finite, from 1."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the numbers must know."""
+    stopped: str = ""
+    """Under ``stop=auto``, why the fit was done when it ended: that it had settled, or what it was still to gain."""
     posterior: Posterior | None = None
     """Mean, standard deviation and quantiles of every scalar, plain and corrected by importance weights; None unless
     the fit finished, with ``posterior_draws=0``, and of models with too many."""
@@ -295,6 +298,7 @@ _SUMMARY = (
     "restarts",
     "r_hat",
     "skipped",
+    "stopped",
     "notes",
 )
 
@@ -332,6 +336,7 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         restarts=[_restart(each) for each in outcome.restarts],
         r_hat={name: float(values.max()) for name, values in outcome.spread.items() if values.numel()},
         skipped=outcome.skipped,
+        stopped=outcome.stopped,
         notes=notes,
         posterior=outcome.fresh.posterior if outcome.fresh is not None else None,
         provenance={"versions": versions(), "git_commit": git_commit()},
@@ -405,6 +410,7 @@ _UNUSED: dict[str, Any] = {
     "optimizer": ClippedAdamRule(),
     "scheduler": Constant(),
     "partition": Single(),
+    "stop": Steps(),
 }
 
 

@@ -22,6 +22,8 @@ def one(result: FitResult, folder: Path) -> str:
     ]
     speed = f" ({result.steps / result.seconds:,.0f} steps/s)" if result.seconds > 0 else ""
     lines.append(f"{result.steps:,} steps in {result.seconds:.1f} s{speed}")
+    if result.stopped:
+        lines.append(result.stopped)
     if result.restarts:
         lines.append(_restarts(result))
     if result.skipped:

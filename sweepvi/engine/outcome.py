@@ -67,6 +67,8 @@ class Outcome:
     seed: int
     """Of the fit that this is of: with restarts, that of the best."""
     engine: str = "eager"
+    stopped: str = ""
+    """Why the fit was done when it ended, if it was watched."""
     compiled_from: int | None = None
     """The step from which machine code was used, or would have been next; None if steps were not to be compiled."""
     data_size: int | None = None

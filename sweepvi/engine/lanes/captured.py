@@ -107,7 +107,7 @@ class Captured:
 
         def lane(row: Tensor, state: Any, numbers: Any, noise: Any, own: list[Tensor]) -> tuple[Tensor, Any]:
             chosen = [mine if shared is None else shared for mine, shared in zip(own, common, strict=True)]
-            found = self.draws.served(lambda: self.evaluation(self.unpacked(row), state, numbers), noise, chosen)
+            found = self._evaluated(row, state, numbers, noise, chosen)
             return found.surrogate, (found.loss, found.state)
 
         common = [each if each.dim() == 1 else None for each in rows]
@@ -117,6 +117,26 @@ class Captured:
         both = grad_and_value(lane, has_aux=True)
         gradient, (_, (loss, after)) = vmap(both, randomness="error")(arena, dict(state), numbers, dict(noise), own)
         return gradient, loss.detach(), after
+
+    def losses(
+        self,
+        arena: Tensor,
+        state: Mapping[str, Tensor],
+        numbers: Mapping[str, Tensor],
+        noise: Mapping[Sort, Tensor],
+        rows: list[Tensor],
+    ) -> Tensor:
+        """The losses alone, shape [K]; arguments as for :meth:`gradients`, minibatches of each lane's own."""
+
+        def lane(row: Tensor, state: Any, numbers: Any, noise: Any, own: list[Tensor]) -> Tensor:
+            return self._evaluated(row, state, numbers, noise, own).loss
+
+        numbers = {name: number.to(arena.dtype) for name, number in numbers.items()}
+        with torch.no_grad():
+            return vmap(lane, randomness="error")(arena, dict(state), numbers, dict(noise), rows)
+
+    def _evaluated(self, row: Tensor, state: Any, numbers: Any, noise: Any, rows: list[Tensor]) -> Any:
+        return self.draws.served(lambda: self.evaluation(self.unpacked(row), state, numbers), noise, rows)
 
 
 def captured(engine: EagerEngine) -> Captured:

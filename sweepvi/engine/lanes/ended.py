@@ -37,6 +37,8 @@ class Ended:
     log_weights: Tensor
     fresh: FreshDraws | None = None
     """Of the best restart."""
+    stopped: str = ""
+    """Why the fit was done when it ended, if it was watched."""
 
 
 def looked_at(cohort: Cohort, iterates: Iterates, lanes: Sequence[int]) -> dict[int, Ended]:
