@@ -47,23 +47,24 @@ def wrong(x):
     pyro.sample("mean", dist.Normal(loc, SD * SCALE))
 
 
-def weighted(draws, seed):
-    """Draws of the wrong normal, shape [draws, 1], and their weights."""
+def weighted(draws, seed, scale=SCALE, shift=SHIFT):
+    """Draws of a wrong normal, shape [draws, 1], and their weights."""
     noise = torch.randn(draws, dtype=F64, generator=torch.Generator().manual_seed(seed))
-    value = MEAN + SHIFT + SCALE * SD * noise
+    value = MEAN + shift + scale * SD * noise
     return value[:, None], importance_weights(-((value - MEAN) / SD).square() / 2 + noise.square() / 2)
 
 
 @needs_arviz
-def test_every_error_is_that_of_its_estimate():
+@pytest.mark.parametrize(("scale", "shift"), [(1.3, 0.2), (1.0, -0.4)])
+def test_every_error_is_that_of_its_estimate(scale, shift):
     """Over repetitions, estimates are about the truth, as far from it as their errors say."""
-    rows = [summarised(["m"], *weighted(1000, seed))["m"] for seed in range(200)]
-    known = {"mean": MEAN + SHIFT, "sd": SCALE * SD, "psis_mean": MEAN, "psis_sd": SD}
+    rows = [summarised(["m"], *weighted(1000, seed, scale, shift))["m"] for seed in range(200)]
+    known = {"mean": MEAN + shift, "sd": scale * SD, "psis_mean": MEAN, "psis_sd": SD}
     for column, truth in known.items():
         error = {"mean": "mcse_mean", "sd": "mcse_sd", "psis_mean": "psis_mcse_mean", "psis_sd": "psis_mcse_sd"}[column]
         scores = np.array([(getattr(row, column) - truth) / getattr(row, error) for row in rows])
-        assert abs(scores.mean()) < 0.25, column
-        assert 0.85 < scores.std() < 1.15, column
+        assert abs(scores.mean()) < 0.3, column
+        assert 0.8 < scores.std() < 1.2, column
 
 
 @needs_arviz
@@ -129,13 +130,6 @@ def test_a_fit_has_the_known_posterior(run, engine):
         assert row.psis_mcse_mean < abs(factor) * SD / math.sqrt(table.draws)
     assert result.verdict.numbers["shift"] == pytest.approx(SHIFT / SD, abs=0.1)
     assert result.verdict.trust == ("yes" if engine == "lanes" else "caution")
-
-
-def test_the_draws_are_others_than_those_of_the_score(run):
-    result, _ = run
-    spread = result.verdict.numbers["sd_log_weights"]
-    assert spread == pytest.approx(result.elbo_se * math.sqrt(1000), rel=0.1)
-    assert spread != pytest.approx(result.elbo_se * math.sqrt(1000), rel=1e-6)
 
 
 def test_restarts_are_counted(run):
@@ -341,10 +335,16 @@ def test_no_draws_where_none_are_wanted(tmp_path):
 
 
 def test_of_many_fits_only_when_asked():
-    settings = [{"seed": 0, **STILL}, {"seed": 1, "posterior_draws": 2500, **STILL}]
-    none, asked = sweepvi.fit_many(normal, (X,), guide=wrong, settings=settings, engine=LANES)
+    settings = [{"seed": 0, **STILL}, {"seed": 1, **STILL}]
+    how = {"guide": wrong, "engine": LANES, "score_draws": 2500}
+    none, _ = sweepvi.fit_many(normal, (X,), settings=settings, **how)
     assert (none.posterior, none.config["engine"]["posterior_draws"]) == (None, 0)
+    _, asked = sweepvi.fit_many(normal, (X,), settings=settings, posterior_draws=2500, **how)
     assert asked.posterior.draws == 2500
+    # Other draws than those of the score.
+    of_score, own = asked.elbo_se * math.sqrt(2500), asked.verdict.numbers["sd_log_weights"]
+    assert own == pytest.approx(of_score, rel=0.1)
+    assert own != pytest.approx(of_score, rel=1e-4)
 
 
 class Impatient(Observer):
