@@ -215,8 +215,8 @@ def _k_hat(evidence: Evidence) -> _Doubt | None:
     if k >= K_NO_MEAN:
         return _Doubt("no", f"k-hat {k:.2f} is 1 or more: draws miss so much that weighted means do not converge")
     if k >= limit:
-        why = "plain means may be right, but nothing here can tell"
-        return _Doubt("caution", f"k-hat {k:.2f} is above {limit:.2f}: the guide is too narrow somewhere; {why}")
+        why = "its plain means may be right, but nothing here can tell"
+        return _Doubt("caution", f"k-hat {k:.2f} is above {limit:.2f}: the guide is too narrow somewhere ({why})")
     return None
 
 
