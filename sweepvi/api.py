@@ -120,7 +120,8 @@ def fit_many(
         kwargs: keyword arguments of model and guide.
         settings: for each fit, keywords of :func:`fit`, such as ``{"optimizer": {"name": "adam", "lr": 0.1}}``.
         progress: show a progress bar, or tell an observer.
-        **common: keywords of :func:`fit` for all fits, where their settings say nothing else.
+        **common: keywords of :func:`fit` for all fits, where their settings say nothing else. For several settings,
+            ``posterior_draws`` is 0 unless they say more: no table of the posterior, and no k-hat in the verdict.
 
     Returns:
         A result for each of the settings, in their order; ``fit_many(…, settings=[s])[0]`` is ``fit(…, **s)``.
@@ -152,7 +153,10 @@ def _recipes(
         problems += [Problem(f"settings[{place}].{key}", "is for one fit alone, by sweepvi.fit") for key in unusable]
         components = {group: each.get(group, default) for group, default in _DEFAULTS.items()}
         own = {k: v for k, v in each.items() if k not in _DEFAULTS and k not in unusable}
-        components["engine"] = _engine_node(each.get("engine", _DEFAULTS["engine"]), own)
+        engine = each.get("engine", _DEFAULTS["engine"])
+        if len(settings) > 1 and not (isinstance(engine, Mapping) and "posterior_draws" in engine):
+            own = {"posterior_draws": 0, **own}
+        components["engine"] = _engine_node(engine, own)
         try:
             found.append(recipe_from(model, args, kwargs, **components))
         except ConfigError as error:

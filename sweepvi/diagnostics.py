@@ -71,12 +71,12 @@ class ImportanceWeights:
     """Normalised weights that sum to 1, smoothed: float64, shape [draws]."""
 
 
-def importance_weights(log_weights: Tensor) -> ImportanceWeights:
-    """Diagnose log weights of independent draws, float64, shape [draws]."""
+def importance_weights(log_weights: Tensor, smooth: bool = True) -> ImportanceWeights:
+    """Diagnose log weights of independent draws, float64, shape [draws]; without ``smooth``, by their spread alone."""
     draws, nonfinite = log_weights.numel(), int((~log_weights.isfinite()).sum())
     if draws < 2 or nonfinite:
         return ImportanceWeights(draws, nonfinite, None, None, None, None)
-    found = psis(log_weights)
+    found = psis(log_weights) if smooth else None
     if found is None:
         return ImportanceWeights(draws, 0, float(log_weights.std()), None, None, None)
     weights, k_hat = found

@@ -98,7 +98,7 @@ class Bar(Lines):
     def _draw(self, name: str, done: int, total: int, text: str) -> None:
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total, text="")
-        self._bars.update(self._tasks[name], completed=done, text=text, refresh=True)
+        self._bars.update(self._tasks[name], completed=done, total=total, text=text, refresh=True)
 
 
 def _make_bars() -> Progress:

@@ -261,6 +261,7 @@ RESUMABLE = (
     "log_every",
     "checkpoint_every",
     "score_draws",
+    "posterior_draws",
     "score_minibatches",
     "compile",
     "compiled_from",

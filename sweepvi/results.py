@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,39 @@ from sweepvi.engine.environment import environment
 from sweepvi.engine.full_data import coverage
 from sweepvi.engine.marginal import posterior_trace, sums_out
 from sweepvi.engine.outcome import Restart
-from sweepvi.engine.score import traces
+from sweepvi.engine.score import log_weight_of, traces
 from sweepvi.errors import Problem as Complaint
 from sweepvi.errors import SweepviError, raise_if
 from sweepvi.estimators import Trace
 from sweepvi.estimators.sites import WHITENED, is_placed
+from sweepvi.evidence import evidence_of
 from sweepvi.files import write_atomically
 from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.guide import Program
 from sweepvi.optim import ClippedAdamRule
 from sweepvi.partition import Single
+from sweepvi.posterior import Posterior
 from sweepvi.private import is_deterministic, is_minibatch, is_subsample
 from sweepvi.problem import Problem, given_problem
 from sweepvi.programs import Fitted, FittedProgram
 from sweepvi.provenance import git_commit, versions
 from sweepvi.recipe import Recipe, build, config_hash, fingerprint
 from sweepvi.registry import GIVEN
-from sweepvi.run_folder import CHECKPOINT, CONFIG, LOSSES, PARAMS, RESULT, config_text, losses_text, read_losses
+from sweepvi.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    LOSSES,
+    PARAMS,
+    POSTERIOR,
+    RESULT,
+    config_text,
+    losses_text,
+    read_losses,
+)
 from sweepvi.schedule import Constant
 from sweepvi.settings import Settings
+from sweepvi.stopping import Steps
+from sweepvi.verdict import Verdict, judged
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,13 @@ class FitResult:
     """Steps left out because something was not finite, from 1."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the numbers must know."""
+    stopped: str = ""
+    """Under ``stop=auto``, why the fit was done when it ended: that it had settled, or what it was still to gain."""
+    posterior: Posterior | None = None
+    """Mean, standard deviation and quantiles of every scalar, plain and corrected by importance weights; None unless
+    the fit finished, with ``posterior_draws=0``, and of models with too many."""
+    verdict: Verdict | None = None
+    """Whether to believe the fit, and why not; None of runs that were saved without one."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Versions and commit."""
     runnable: Runnable | None = field(default=None, repr=False)
@@ -139,18 +160,43 @@ class FitResult:
 
         Raises ``SweepviError`` if the result was loaded without its model.
         """
+        return self._sampled(n, seed, weighed=False)[0]
+
+    def to_arviz(self, draws: int = 1000, seed: int = 0) -> Any:
+        """Posterior draws for ArviZ: an ``xarray.DataTree`` with one chain.
+
+        Group ``posterior`` has the draws of :meth:`sample`; ``sample_stats`` has each one's ``log_weight``, log p(data,
+        z) - log q(z), by which ``arviz_stats.psislw`` and the like can weigh them.
+
+        Raises ``SweepviError`` if the package arviz-base is missing, or the result was loaded without its model.
+        """
+        try:
+            from arviz_base import from_dict
+        except ImportError as error:
+            raise SweepviError("to_arviz needs the package arviz-base: pip install 'sweepvi[arviz]'") from error
+        values, log_weights = self._sampled(draws, seed, weighed=True)
+        posterior = {name: value[None].cpu().numpy() for name, value in values.items()}
+        return from_dict({"posterior": posterior, "sample_stats": {"log_weight": log_weights[None].numpy()}})
+
+    def _sampled(self, n: int, seed: int, weighed: bool) -> tuple[dict[str, Tensor], Tensor]:
+        """Draws by site, [n, …] each; and their log weights, float64, [n], or none."""
         run = self._demand_runnable()
         draws: dict[str, list[Tensor]] = {}
+        log_weights: list[float] = []
         programs = run.fitted.programs
         with environment(run.settings, run.fitted.modules, run.fitted.state), run.fitted.late(), torch.no_grad():
             seen = coverage(programs, run.problem)
             pyro.set_rng_seed(seed)
             for _ in range(n):
                 with seen.plates():
-                    drawn = _draw(programs, run.problem)
+                    model, guide = traces(programs, run.problem)
+                    if weighed:
+                        log_weights.append(float(log_weight_of(programs, run.problem, model, guide)))
+                    drawn = _drawn(programs, run.problem, model, guide)
                 for name, value in drawn.items():
                     draws.setdefault(name, []).append(value)
-        return {name: torch.stack(values) for name, values in draws.items()}
+        stacked = {name: torch.stack(values) for name, values in draws.items()}
+        return stacked, torch.tensor(log_weights, dtype=torch.float64)
 
     @contextmanager
     def fitted(self) -> Iterator[None]:
@@ -170,6 +216,10 @@ class FitResult:
         """Write the files of a run folder, over what an earlier part of the same run has left there."""
         write_atomically(folder / CONFIG, config_text(self.config))
         write_atomically(folder / LOSSES, losses_text(self.losses, self.rates))
+        if self.posterior is not None:
+            write_atomically(folder / POSTERIOR, self.posterior.csv())
+        else:
+            (folder / POSTERIOR).unlink(missing_ok=True)
         write_atomically(folder / PARAMS, save({k: v.contiguous() for k, v in self.params.items()}))
         if self.runnable is not None:
             Checkpoint(folder / CHECKPOINT, self.runnable.fingerprint).save(self.runnable.snapshot)
@@ -215,6 +265,7 @@ class FitResult:
         """What ``result.json`` holds."""
         return {
             **{key: getattr(self, key) for key in _SUMMARY},
+            "verdict": None if self.verdict is None else asdict(self.verdict),
             "compiled_from": self.compiled_from,
             "elbo_per_datum": self.elbo_per_datum,
             "steps_per_second": self.steps / self.seconds if self.seconds > 0 else None,
@@ -247,6 +298,7 @@ _SUMMARY = (
     "restarts",
     "r_hat",
     "skipped",
+    "stopped",
     "notes",
 )
 
@@ -267,7 +319,7 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
     if outcome.score_note and outcome.log_weights.numel():
         notes.append(outcome.score_note)
     settings = recipe.settings
-    return FitResult(
+    result = FitResult(
         status=outcome.status,
         message=outcome.message,
         losses=outcome.losses,
@@ -284,10 +336,18 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         restarts=[_restart(each) for each in outcome.restarts],
         r_hat={name: float(values.max()) for name, values in outcome.spread.items() if values.numel()},
         skipped=outcome.skipped,
+        stopped=outcome.stopped,
         notes=notes,
+        posterior=outcome.fresh.posterior if outcome.fresh is not None else None,
         provenance={"versions": versions(), "git_commit": git_commit()},
         runnable=Runnable(outcome.problem, outcome.fitted, outcome.snapshot, settings, fingerprint(recipe)),
     )
+    ends = [each["elbo"] for each in result.restarts] or [result.elbo]
+    evidence = evidence_of(
+        outcome, result.elbo, ends, result.agreeing or 1, result.r_hat.values(), settings.posterior_draws
+    )
+    result.verdict = judged(evidence)
+    return result
 
 
 def _as_run(config: Mapping[str, Any], compiled_from: int | None) -> dict[str, Any]:
@@ -309,7 +369,10 @@ def _read(cls: type[FitResult], folder: Path) -> FitResult:
     config = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     assert isinstance(config, dict)
     losses, rates = read_losses(folder / LOSSES)
+    verdict = Verdict(**summary["verdict"]) if summary.get("verdict") else None
     return cls(
+        verdict=verdict,
+        posterior=_posterior(folder / POSTERIOR, verdict),
         losses=losses,
         rates=rates,
         params=load_file(folder / PARAMS),
@@ -317,6 +380,12 @@ def _read(cls: type[FitResult], folder: Path) -> FitResult:
         provenance={key: summary.pop(key) for key in ("versions", "git_commit")},
         **{key: summary.get(key) for key in _SUMMARY},
     )
+
+
+def _posterior(path: Path, verdict: Verdict | None) -> Posterior | None:
+    if verdict is None or not path.is_file():
+        return None
+    return Posterior.read(path, verdict.numbers["draws"], verdict.numbers["k_hat"])
 
 
 def _recipe_again(
@@ -341,12 +410,12 @@ _UNUSED: dict[str, Any] = {
     "optimizer": ClippedAdamRule(),
     "scheduler": Constant(),
     "partition": Single(),
+    "stop": Steps(),
 }
 
 
-def _draw(programs: Mapping[str, Any], problem: Problem) -> dict[str, Tensor]:
-    """One posterior draw: the guide's latent variables, those summed over, and what the model computes from them."""
-    model, guide = traces(programs, problem)
+def _drawn(programs: Mapping[str, Any], problem: Problem, model: Any, guide: Any) -> dict[str, Tensor]:
+    """A posterior draw: the guide's latent variables, those summed over, and what the model computes from them."""
     if sums_out(model, guide):
         model = posterior_trace(programs, problem, model, guide)
     nodes: Any = model.nodes.items()

@@ -12,11 +12,12 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-CONFIG, RESULT, LOSSES, PARAMS, CHECKPOINT = (
+CONFIG, RESULT, LOSSES, PARAMS, POSTERIOR, CHECKPOINT = (
     "config.yaml",
     "result.json",
     "losses.csv",
     "params.safetensors",
+    "posterior.csv",
     "checkpoint.safetensors",
 )
 

@@ -24,6 +24,9 @@ class Settings(Keyed):
         Key("at a NaN or infinite loss or gradient: end as diverged, leave that update out, or raise"),
     ] = "stop"
     score_draws: Annotated[int, Key("fresh draws for the reported ELBO; 0 reports none", ge=0)] = 1000
+    posterior_draws: Annotated[
+        int, Key("draws for the table of the posterior and the verdict; 0: none; eager: at most score_draws", ge=0)
+    ] = 10_000
     score_minibatches: Annotated[
         bool, Key("score on minibatches of plates, scaled up, instead of on all of the data")
     ] = False

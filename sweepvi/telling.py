@@ -22,14 +22,20 @@ def one(result: FitResult, folder: Path) -> str:
     ]
     speed = f" ({result.steps / result.seconds:,.0f} steps/s)" if result.seconds > 0 else ""
     lines.append(f"{result.steps:,} steps in {result.seconds:.1f} s{speed}")
+    if result.stopped:
+        lines.append(result.stopped)
     if result.restarts:
         lines.append(_restarts(result))
     if result.skipped:
         lines.append(f"{len(result.skipped)} steps were left out, where something was not finite")
+    if result.verdict is not None and result.status == "finished":
+        lines.append(str(result.verdict))
     lines += [f"note: {note}" for note in result.notes]
     verb = "resume" if result.status == "interrupted" else "rerun"
     lines.append(f"saved in {shown(folder)}")
     lines.append(f"{verb} with: {command(verb, folder, result.config)}")
+    if result.posterior is not None and len(result.posterior):
+        lines[:0] = [result.posterior.text(), ""]
     return "\n".join(lines)
 
 

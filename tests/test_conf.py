@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from posteriordb_data import made_up
 
 from sweepvi import api, config, recipe, registry
 from sweepvi.catalogue import yaml_text
@@ -22,6 +23,7 @@ REQUIRED = {
     ("partition", "groups"): ["partition.groups={slow:{glob:'*.scales.*',lr_factor:0.1},other:{kind:rest}}"],
     ("guide", "own"): ["model=digits_vae"],
     ("model", "digits_sbn"): ["guide=own", "estimator=trace_graph"],
+    ("model", "posteriordb"): ["model.posterior=arK"],
     ("scheduler", "torch"): ["scheduler.scheduler=CosineAnnealingLR", "scheduler.arguments={T_max:100}"],
 }
 PATHS = {
@@ -41,7 +43,10 @@ def overrides(group, name):
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS, ids=map("-".join, OPTIONS))
-def test_composes_builds_and_steps(group, name):
+def test_composes_builds_and_steps(group, name, tmp_path, monkeypatch):
+    if "posteriordb" in name:
+        monkeypatch.chdir(tmp_path)
+        made_up(tmp_path / "posteriordb")
     made = config.compose(dict.fromkeys(overrides(group, name)))
     assert made.problems == []
     result = api.run(recipe.build(made.config), None)

@@ -102,6 +102,7 @@ def test_result_json_is_complete(tmp_path):
         "loss.png",
         "losses.csv",
         "params.safetensors",
+        "posterior.csv",
         "result.json",
     ]
 

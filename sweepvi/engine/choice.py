@@ -90,6 +90,7 @@ def program_key(recipe: Recipe) -> str:
     parts = {
         "model": config["model"],
         "guide": _without(config["guide"], recipe.guide.start_keys),
+        "stop": config["stop"],
         "estimator": _without(config["estimator"], tuple(recipe.estimator.varies)),
         "engine": _without(config["engine"], OWN_TO_A_LANE + WATCHING),
         "given": [id(recipe.source.problem.model), id(getattr(recipe.source.guide, "program", None))],

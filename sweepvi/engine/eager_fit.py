@@ -11,11 +11,13 @@ from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.eager import EagerEngine, NonFiniteError
 from sweepvi.engine.environment import environment
 from sweepvi.engine.fits import SKIPS_IN_A_ROW, Fits
+from sweepvi.engine.fresh_draws import Kept, room_for, sites_of
 from sweepvi.engine.full_data import coverage
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.outcome import Ledger, Outcome, float64
 from sweepvi.engine.score import SCORE_SEED, log_weights
 from sweepvi.engine.trial_run import start
+from sweepvi.engine.watched import Watched
 from sweepvi.programs import reachable_modules
 from sweepvi.recipe import Recipe
 
@@ -28,6 +30,7 @@ class EagerFit(Fits):
         self._ledger = Ledger()
         self._notes = notes
         self._diverged = ""
+        self._watched = Watched(engine, engine.recipe.stop)
 
     @property
     def total(self) -> int:
@@ -42,7 +45,7 @@ class EagerFit(Fits):
     @property
     def running(self) -> bool:
         """See :attr:`Fits.running`."""
-        return not self._diverged and self.step_count < self.total
+        return not self._diverged and not self._watched.done and self.step_count < self.total
 
     @property
     def last_loss(self) -> float:
@@ -54,11 +57,15 @@ class EagerFit(Fits):
         del until
         self.at_boundary = False
         try:
-            self._ledger.add(self.engine.step(), self.engine.last_rates)
+            loss = self.engine.step()
+            self._ledger.add(loss, self.engine.last_rates)
+            self._watched.stepped(loss)
         except NonFiniteError as error:
             self._meet(error)
         finally:
             self.at_boundary = self.engine.at_boundary
+        if not self._diverged:
+            self._watched.look()
 
     def _meet(self, error: NonFiniteError) -> None:
         engine, ledger = self.engine, self._ledger
@@ -82,13 +89,14 @@ class EagerFit(Fits):
         """See :meth:`Fits.snapshot`."""
         ledger = self._ledger.of_steps(self.step_count)
         ledger.seconds = self.seconds
-        return ledger.into(self.engine.snapshot())
+        return self._watched.into(ledger.into(self.engine.snapshot()))
 
     def restore(self, snapshot: Snapshot) -> None:
         """See :meth:`Fits.restore`."""
         self.engine.restore(snapshot)
         if self.step_count == self.total:
             self.engine.meet_late_parameters()
+        self._watched.restore(snapshot)
         self._ledger = Ledger.of(snapshot)
         self.seconds = self._ledger.seconds
 
@@ -97,7 +105,7 @@ class EagerFit(Fits):
         # The snapshot has the random state before the score's draws.
         outcome = self.unscored()
         if outcome.status == "finished":
-            self.score(outcome, interrupt, progress)
+            self.score(outcome, interrupt, progress, posterior=True)
         return [outcome]
 
     @property
@@ -121,6 +129,7 @@ class EagerFit(Fits):
             losses=float64(ledger.losses),
             rates={label: float64(values) for label, values in ledger.rates.items()},
             seed=self.settings.seed,
+            stopped="" if self.running or self._diverged else self._watched.stopped,
             notes=list(self._notes),
         )
 
@@ -131,17 +140,32 @@ class EagerFit(Fits):
         progress: Callable[[int, int], None],
         draws: int | None = None,
         seed: int = SCORE_SEED,
+        posterior: bool = False,
     ) -> None:
-        """Score a finished outcome on fresh draws; None are as many as the settings say."""
+        """Score a finished outcome on fresh draws; None are as many as the settings say.
+
+        ``posterior`` asks what these draws show of the posterior: a second set would cost as much as the score.
+        """
         engine, settings = self.engine, self.settings
         draws = settings.score_draws if draws is None else draws
+        kept = None
         with engine.optimization.evaluated(), outcome.fitted.late():
             seen = coverage(engine.programs, engine.problem, settings.score_minibatches)
             outcome.data_size, outcome.score_note = seen.data_size, seen.note
             with seen.plates():
-                outcome.log_weights = log_weights(engine.programs, engine.problem, draws, interrupt, progress, seed)
-        if len(outcome.log_weights) < draws:
+                if posterior:
+                    kept = self._keeping(outcome, min(draws, settings.posterior_draws))
+                weights = log_weights(engine.programs, engine.problem, draws, interrupt, progress, seed, kept)
+        outcome.log_weights = weights
+        if len(weights) < draws:
             outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
+        elif kept is not None:
+            outcome.fresh = kept.concluded()
+
+    def _keeping(self, outcome: Outcome, draws: int) -> Kept:
+        sites, draws, note = room_for(sites_of(self.engine.programs, self.engine.problem), draws)
+        outcome.notes += [note] if note else []
+        return Kept(sites, draws)
 
 
 @contextmanager

@@ -36,6 +36,8 @@ class GroupOptimizer(ABC):
         self.settings = settings
         self.params = dict(params)
         self.schedule_state = settings.scheduler.init()
+        self.rate_factor = 1.0
+        """What multiplies the schedule's factor."""
 
     def replace(self, name: str, tensor: Tensor) -> None:
         """Let another tensor take a parameter's place, with its state."""
@@ -53,7 +55,7 @@ class GroupOptimizer(ABC):
 
     def factor(self, done: int) -> float:
         """The schedule's factor on the step size of the update after ``done`` steps."""
-        return float(self.settings.scheduler.factor(done, self.schedule_state))
+        return self.rate_factor * float(self.settings.scheduler.factor(done, self.schedule_state))
 
     @property
     def clips_global_norm(self) -> bool:

@@ -50,6 +50,26 @@ def posterior_trace(programs: Mapping[str, Program], problem: Problem, model_tra
     return poutine.trace(drawn).get_trace(*problem.args, **problem.kwargs)
 
 
+def independent_of_summed(
+    programs: Mapping[str, Program], problem: Problem, model_trace: Any, guide_trace: Any
+) -> set[str]:
+    """Sites of the model whose values do not depend on the variables that are summed out.
+
+    Where all values of a variable are computed at once, they lie in a dimension left of all plates; so does all that
+    depends on it.
+    """
+    leftmost = -1 - _plate_nesting(model_trace, guide_trace)
+    model = poutine.enum(poutine.replay(_enumerated(programs["model"]), trace=guide_trace), leftmost)
+    arguments: Any = problem.args
+    every: Any = poutine.trace(model).get_trace(*arguments, **problem.kwargs)
+    before, after = ({n: s["value"] for n, s in t.nodes.items() if s["type"] == "sample"} for t in (model_trace, every))
+    return {
+        name
+        for name, value in after.items()
+        if name in before and getattr(value, "shape", ()) == getattr(before[name], "shape", ())
+    }
+
+
 def _enumerated(model: Program) -> Program:
     return marked(model, _exactly)
 

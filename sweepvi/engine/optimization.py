@@ -30,6 +30,10 @@ class Optimization:
         self.recipe = recipe
         self.live: dict[str, Tensor] = {}
         """Unconstrained parameters by name: the store's own tensors."""
+        self.rate = 1.0
+        """Factor on all step sizes, beside the schedules'."""
+        self.instead: Mapping[str, Tensor] = {}
+        """Results that go before the optimizers' own, by name."""
         self._modules = modules
         self._seen: dict[str, Tensor] = {}
         self._label_of: dict[str, str] = {}
@@ -72,6 +76,8 @@ class Optimization:
     def step(self, done: int, loss: float) -> dict[str, float]:
         """Update the parameters, after ``done`` steps; ``loss`` is that of this one. Returns the rates."""
         norm = self._total_norm()
+        for group in self._groups.values():
+            group.rate_factor = self.rate
         rates = {label: group.step(done, norm) for label, group in self._groups.items()}
         for group in self._groups.values():
             group.observe(done, loss)
@@ -92,7 +98,23 @@ class Optimization:
         with ExitStack() as stack:
             for group in self._groups.values():
                 stack.enter_context(group.evaluated())
+            stack.enter_context(self._moved_to(self.instead))
             yield
+
+    @contextmanager
+    def _moved_to(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, parameters of these names have these values."""
+        before = {name: self.live[name].detach().clone() for name in values}
+        try:
+            self._move(values)
+            yield
+        finally:
+            self._move(before)
+
+    def _move(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in values.items():
+                self.live[name].copy_(value)
 
     def results(self) -> dict[str, Tensor]:
         """The optimizers' results for the parameters that do not stand at them, by name."""

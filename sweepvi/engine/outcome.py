@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sweepvi.engine.checkpoint import Snapshot
+from sweepvi.engine.fresh_draws import FreshDraws
 from sweepvi.problem import Problem
 from sweepvi.programs import Fitted
 
@@ -26,6 +27,16 @@ class Restart:
     message: str
     log_weights: Tensor
     """log p - log q of fresh draws at the end, float64; empty unless the fit finished."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A maximum of the posterior's density, in unconstrained coordinates."""
+
+    log_evidence: float
+    """Laplace's approximation of the mass around it: of log p(data), were there no other."""
+    log_q: float
+    """Log density of the guide at it, in the same coordinates."""
 
 
 @dataclass
@@ -56,6 +67,8 @@ class Outcome:
     seed: int
     """Of the fit that this is of: with restarts, that of the best."""
     engine: str = "eager"
+    stopped: str = ""
+    """Why the fit was done when it ended, if it was watched."""
     compiled_from: int | None = None
     """The step from which machine code was used, or would have been next; None if steps were not to be compiled."""
     data_size: int | None = None
@@ -64,6 +77,10 @@ class Outcome:
     """What a reader of the score must know."""
     notes: list[str] = field(default_factory=list)
     """What else a reader must know."""
+    fresh: FreshDraws | None = None
+    """What draws at the end show of the posterior; None unless the fit finished."""
+    modes: list[Mode] | None = None
+    """Where the posterior's density has maxima; None if nobody looked."""
     restarts: list[Restart] = field(default_factory=list)
     """All the fits from which this was chosen, itself among them; empty if there were no others."""
     spread: dict[str, Tensor] = field(default_factory=dict)

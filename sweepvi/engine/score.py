@@ -56,7 +56,11 @@ def traces(programs: Mapping[str, Program], problem: Problem) -> tuple[Any, Any]
 
 def log_weight(programs: Mapping[str, Program], problem: Problem) -> Tensor:
     """Log p(data, z) - log q(z) for one draw z of the guide: shape []."""
-    model_trace, guide_trace = traces(programs, problem)
+    return log_weight_of(programs, problem, *traces(programs, problem))
+
+
+def log_weight_of(programs: Mapping[str, Program], problem: Problem, model_trace: Any, guide_trace: Any) -> Tensor:
+    """The same for the draw of which these are the :func:`traces`."""
     if sums_out(model_trace, guide_trace):
         return torch.as_tensor(marginal_log_weight(programs, problem, model_trace, guide_trace))
     with torch.no_grad():

@@ -33,10 +33,14 @@ def slopes(series: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def significant(columns: int, count: int, level: float = 0.05) -> float:
-    """The size of a t-value that one of ``columns`` series of ``count`` rows without a trend exceeds by chance ``level``.
+    """The size of t-value that one of some series without a trend exceeds by a chance of ``level``, after Bonferroni.
 
-    Both signs count; after Bonferroni.
+    Args:
+        columns: series.
+        count: rows.
+        level: of both signs together.
+
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(1 - level / (2 * max(columns, 1)), count - 2))
+    return float(stdtrit(count - 2, 1 - level / (2 * max(columns, 1))))

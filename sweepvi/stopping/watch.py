@@ -57,6 +57,9 @@ FIRST_DRAWS = 32
 LOOSE = 4.0
 """Tolerances that the error of an average may be for the step size to be reduced; for the fit to be done it is one."""
 
+WORTH = 10.0
+"""It may also be this part of what is gained: where a step size is far too large, it is not to be averaged for long."""
+
 NEGLIGIBLE = 0.05
 """Tolerances per third of a window that parameters with a trend may go on to gain."""
 
@@ -181,7 +184,7 @@ class Watch:
         thirds = torch.stack([part.mean(0) for part in parts])
         mean = thirds.mean(0)
         points = [*thirds, mean, *([self._before.point] if self._before else [])]
-        seen = _Seen(yield Request(torch.stack(points), 0, FIRST_DRAWS), self._before)
+        seen = _Seen((yield Request(torch.stack(points), 0, FIRST_DRAWS)), self._before)
         while self._is_doubtful(seen, steady):
             known = seen.losses.shape[1]
             more = min(3 * known, self._draws - known)
@@ -189,11 +192,11 @@ class Watch:
         self._error = seen.error
         if not (steady or self._approaches(seen)) or self._gains(seen) or self._falls(count):
             return
-        if self._before is None:
-            if seen.error <= LOOSE * self._tolerance:
-                self._reduce(_Level(mean, seen.error))
-        elif seen.gain.exceeds(self._tolerance):
-            if seen.error <= LOOSE * self._tolerance:
+        if self._before is None or seen.gain.exceeds(self._tolerance) or self._before.error > LOOSE * self._tolerance:
+            # How much is at stake: what the average, or the smaller step size, has gained already.
+            spread = float(self._batches.losses(count).mean() - seen.losses[3].mean())
+            stake = spread / 2 if self._before is None else seen.gain.mean
+            if seen.error <= max(LOOSE * self._tolerance, stake / WORTH):
                 self._reduce(_Level(mean, seen.error))
         elif seen.error <= self._tolerance and seen.gain.known:
             yield from self._choose(mean, last)

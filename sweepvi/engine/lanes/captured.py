@@ -122,6 +122,26 @@ class Captured:
         gradient, (_, (loss, after)) = vmap(both, randomness="error")(arena, dict(state), numbers, dict(noise), own)
         return gradient, loss.detach(), after
 
+    def losses(
+        self,
+        arena: Tensor,
+        state: Mapping[str, Tensor],
+        numbers: Mapping[str, Tensor],
+        noise: Mapping[Sort, Tensor],
+        rows: list[Tensor],
+    ) -> Tensor:
+        """The losses alone, shape [K]; arguments as for :meth:`gradients`, minibatches of each lane's own."""
+
+        def lane(row: Tensor, state: Any, numbers: Any, noise: Any, own: list[Tensor]) -> Tensor:
+            if self.of_particle is None:
+                return self._evaluated(row, state, numbers, noise, own).loss
+            alone = vmap(lambda noise: self._evaluated(row, state, numbers, noise, own).loss, randomness="error")
+            return alone(self._by_particle(noise)).mean()
+
+        numbers = {name: number.to(arena.dtype) for name, number in numbers.items()}
+        with torch.no_grad():
+            return vmap(lane, randomness="error")(arena, dict(state), numbers, dict(noise), rows)
+
     def _evaluated(self, row: Tensor, state: Any, numbers: Any, noise: Any, rows: list[Tensor]) -> Evaluated:
         draws = self.draws if self.of_particle is None else self.of_particle
         return draws.served(lambda: self.evaluation(self.unpacked(row), state, numbers), noise, rows)

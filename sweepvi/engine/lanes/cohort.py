@@ -20,6 +20,12 @@ from sweepvi.engine.lanes.stepping import ChunkInput, Stepping, Stop
 from sweepvi.engine.lanes.update import Plan, Update, form
 from sweepvi.settings import LaneSettings
 
+EVALUATION, EVALUATED = 2, 1 << 31
+"""The stream of noise of evaluations; and, for minibatches, the first of their numbers."""
+
+EVALUATED_BYTES = 1 << 27
+"""Memory that evaluations may take at a time, about."""
+
 
 class Cohort:
     """Lanes of one program, each with parameters, optimizer, schedule, seed and length of its own.
@@ -33,6 +39,7 @@ class Cohort:
         settings: of noise, minibatches and compiling.
         total: steps after which its last lane will have ended, whatever lanes take part.
         later: plans of the forms that fits may have which enter later.
+        every: steps after which lanes are looked at that are watched; 0 where nobody watches.
 
     """
 
@@ -44,8 +51,10 @@ class Cohort:
         settings: LaneSettings,
         total: int,
         later: Sequence[Plan] = (),
+        every: int = 0,
     ) -> None:
         self.captured, self.lanes, self.settings, self.total = captured, lanes, settings, total
+        self.every = every
         self.device = captured.start.device
         padded = [*entrants, *[entrants[0]] * (lanes - len(entrants))]
         self.entrants: list[Entrant | None] = [*entrants, *[None] * (lanes - len(entrants))]
@@ -65,11 +74,15 @@ class Cohort:
         self.schedules: list[list[Schedules]] = []
         self._schedule()
         self.record = Record(lanes)
+        self.rate = torch.ones(lanes, dtype=torch.float64, device=self.device)
+        """Factors on step sizes, beside the schedules': shape [K]."""
         self.steps_taken = 0
         """Steps that the cohort has taken since it was made, whatever lanes took part."""
         self.stops: list[Stop] = []
         """Where lanes stood in the last :meth:`advance`."""
         self.stepping = Stepping(Step(captured, self.update, self.numbers), settings, total)
+        self.own_stops = False
+        """Whether each lane stops at a step of its own; known once the step is traced."""
 
     def put(self, entrants: Mapping[int, Entrant]) -> None:
         """Let lanes be other fits, from their start; no other lane notices.
@@ -129,6 +142,7 @@ class Cohort:
 
         ``until`` is of the kind that :meth:`advance` will be given.
         """
+        self.own_stops = isinstance(until, Tensor)
         self.stepping.trace(self.state, self._chunk(self.state.done.squeeze(-1)[None, :], until), self.steps_taken)
 
     def advance(self, until: int | Tensor, waiting: Callable[[], bool] = lambda: True, most: int | None = None) -> None:
@@ -165,6 +179,20 @@ class Cohort:
             self.entrants[lane] = None
         self.kill(lanes)
 
+    def stop(self, lanes: Sequence[int]) -> None:
+        """Lanes whose fits are done before they have taken all their steps."""
+        for lane in lanes:
+            self.numbers.last[lane] = self.state.done[lane]
+        self.stepping.hold()
+
+    def forget_means(self, lane: int) -> tuple[Tensor, float]:
+        """Means of a lane's parameters and losses since this was last called: shape [D], on the CPU."""
+        means = self.state.means
+        found = means["arena"][lane].cpu().clone(), float(means["loss"][lane])
+        for mean in means.values():
+            mean[lane] = 0.0
+        return found
+
     def kill(self, lanes: Sequence[int]) -> None:
         """Lanes that have diverged by another's judgement."""
         for lane in lanes:
@@ -188,6 +216,43 @@ class Cohort:
             self.state.arena, self.state.estimator, self.numbers.estimator, noise, [row[0] for row in given.rows]
         )
         return gradient, loss
+
+    def losses(self, lane: int, points: Tensor, first: int, draws: int) -> Tensor:
+        """A lane's loss at some points, on draws that no step takes, and the same at all points.
+
+        It does not depend on the lanes beside it, nor on how many there are.
+
+        Args:
+            lane: whose seed and numbers count.
+            points: parameters, shape [P, D].
+            first: number of the first draw.
+            draws: how many.
+
+        Returns:
+            float64, shape [P, draws].
+
+        """
+        fixed = self.settings.noise == "fixed"
+        # Where all steps have the same draws, these have too.
+        numbers = torch.arange(first, first + (1 if fixed else draws), device=self.device)
+        parts = numbers.split(max(1, EVALUATED_BYTES // (len(points) * max(1, self.captured.lane_bytes))))
+        found = [self._losses(lane, points.to(self.state.arena), part) for part in parts]
+        return torch.cat(found, -1).double().expand(-1, draws)
+
+    def _losses(self, lane: int, points: Tensor, numbers: Tensor) -> Tensor:
+        """Of the draws of these numbers, int64 [T]: shape [P, T]."""
+        draws, count = self.captured.draws, len(points) * len(numbers)
+        seed, fixed = self.seeds[lane : lane + 1], self.settings.noise == "fixed"
+        noise = draws.noise.filled(seed, torch.zeros_like(numbers) if fixed else numbers, 0 if fixed else EVALUATION)
+        minibatches = filled(draws.minibatches, self.settings.data_seed, numbers + EVALUATED)
+        losses = self.captured.losses(
+            points.repeat_interleave(len(numbers), 0),
+            {name: value[lane].expand(count, *value.shape[1:]) for name, value in self.state.estimator.items()},
+            {name: value[lane].expand(count) for name, value in self.numbers.estimator.items()},
+            {sort: rows[:, 0].repeat(len(points), 1) for sort, rows in noise.items()},
+            [rows.repeat(len(points), 1) for rows in minibatches],
+        )
+        return losses.view(len(points), len(numbers))
 
     def tensors_of(self, lane: int) -> dict[str, Tensor]:
         """The state of a lane, its schedules' included, by name: copies with a leading dimension of 1."""
@@ -231,7 +296,12 @@ class Cohort:
             updates=self._column([0.0] * count),
             in_a_row=self._column([0.0] * count),
             alive=torch.ones(count, 1, dtype=torch.bool, device=self.device),
+            means=self._no_means(rows) if self.every else {},
         )
+
+    def _no_means(self, rows: Tensor) -> dict[str, Tensor]:
+        none = self._column([0.0] * len(rows))
+        return {"arena": torch.zeros_like(rows), "loss": none, "count": none.clone()}
 
     def _put(self, state: LaneState, lanes: list[int]) -> None:
         index = torch.tensor(lanes, device=self.device)
@@ -265,7 +335,9 @@ class Cohort:
         if self._follow_the_loss:
             return 1
         numbers = max(1, sum(self.captured.draws.noise.taken.values()))
-        return max(1, min(CHUNK, NOISE // (numbers * self.lanes)))
+        length = max(1, min(CHUNK, NOISE // (numbers * self.lanes)))
+        # Looks are at multiples of ``every``: chunks that end there waste nothing.
+        return -(-self.every // -(-self.every // length)) if self.every else length
 
     def _chunk(self, counts: Tensor, until: int | Tensor) -> ChunkInput:
         """What is handed into the steps after ``counts`` steps, shape [T, K]."""
@@ -276,7 +348,10 @@ class Cohort:
             seeds=self.seeds,
             steps=steps,
             rows=filled(self.captured.draws.minibatches, self.settings.data_seed, steps[:, 0] if in_step else steps),
-            factors=[[schedules.factors(counts)[..., None] for schedules in groups] for groups in self.schedules],
+            factors=[
+                [(schedules.factors(counts) * self.rate)[..., None] for schedules in groups]
+                for groups in self.schedules
+            ],
             until=ends.expand(len(counts), -1, 1).contiguous(),
         )
 

@@ -75,7 +75,7 @@ def moved(
 
     """
     staying = [entrant for lane in lanes if (entrant := cohort.entrants[lane]) is not None]
-    found = Cohort(cohort.captured, [*staying, *entering], size, cohort.settings, cohort.total, later)
+    found = Cohort(cohort.captured, [*staying, *entering], size, cohort.settings, cohort.total, later, cohort.every)
     # Optimizers that no lane has any more are gone; those that only those have which enter are at their start.
     common = [form for form in found.update.forms if form in cohort.update.forms]
     forms = [cohort.update.forms.index(form) for form in common]
@@ -95,6 +95,7 @@ def moved(
         for schedules, before in zip(found.schedules[place], cohort.schedules[form], strict=True):
             for seat, lane in enumerate(lanes):
                 schedules.states[seat] = before.states[lane]
+    found.rate[places] = cohort.rate[index]
     for seat, lane in enumerate(lanes):
         found.record.start(seat, cohort.course(lane))
     found.steps_taken = cohort.steps_taken

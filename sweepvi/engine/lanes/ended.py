@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sweepvi.engine.fresh_draws import FreshDraws
 from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.entrant import Entrant
 from sweepvi.engine.lanes.failure import why_not_finite
@@ -34,6 +35,10 @@ class Ended:
     iterates: tuple[Tensor, Tensor, int]
     """Mean and variance of the parameters over the second half, float64, shape [D]; and of how many."""
     log_weights: Tensor
+    fresh: FreshDraws | None = None
+    """Of the best restart."""
+    stopped: str = ""
+    """Why the fit was done when it ended, if it was watched."""
 
 
 def looked_at(cohort: Cohort, iterates: Iterates, lanes: Sequence[int]) -> dict[int, Ended]:

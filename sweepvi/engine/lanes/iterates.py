@@ -1,4 +1,7 @@
-"""Mean and variance of lanes' parameters over the second half of their steps, for comparing restarts."""
+"""Mean and variance of lanes' parameters over the second half of their steps, for comparing restarts.
+
+Of lanes that are watched, over their steps at the last step size.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,8 @@ class Iterates:
         self._squares = torch.zeros(lanes, size, dtype=torch.float64)
 
     def add(self, cohort: Cohort) -> None:
-        """Look at lanes that are past half of their steps, where they stood since the last time."""
-        last, moved = cohort.numbers.last.cpu(), cohort.record.chunks[-1].moved
+        """Look at lanes that are past half of their steps, or watched, where they stood since the last time."""
+        last, moved = cohort.numbers.last.cpu() * (cohort.every == 0), cohort.record.chunks[-1].moved
         for stop, steps in zip(cohort.stops, moved.split([stop.steps for stop in cohort.stops]), strict=True):
             self._look(stop.arena.detach().cpu().double(), (2 * stop.done.cpu() > last) & steps.any(0)[:, None])
 

@@ -20,13 +20,14 @@ from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured, capturing
 from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.compaction import moved, size_to_go_on
+from sweepvi.engine.lanes.end import LaneEnd
 from sweepvi.engine.lanes.ended import Ended, looked_at, waiting
 from sweepvi.engine.lanes.entrant import Entrant, Start, buffers_of
 from sweepvi.engine.lanes.iterates import Iterates
-from sweepvi.engine.lanes.lane_snapshot import courses_of, put_courses
+from sweepvi.engine.lanes.lane_snapshot import courses_of, load_watches, put_courses, put_watches
 from sweepvi.engine.lanes.memory import demand_room, most_lanes
 from sweepvi.engine.lanes.record import Course
-from sweepvi.engine.lanes.scoring import lane_scores
+from sweepvi.engine.lanes.watching import chunk_of, look
 from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.outcome import Outcome, Restart
 from sweepvi.engine.trial_run import start
@@ -35,6 +36,7 @@ from sweepvi.private import sources_forgotten
 from sweepvi.programs import reachable_modules
 from sweepvi.recipe import Recipe, reseeded
 from sweepvi.settings import LaneSettings
+from sweepvi.stopping import Watch
 
 RESTARTS = 4
 """Fits of one recipe, under different seeds, unless the recipe says how many."""
@@ -62,6 +64,7 @@ class _Lane:
     """What it has come to, once its lane is another's; or when the fits are over."""
     begun: tuple[dict[str, Tensor], Course] | None = None
     """Where a checkpoint has it, until it is in a lane again."""
+    watch: Watch | None = None
 
     def waiting(self) -> Ended:
         """What is to be said of it before it is in a lane."""
@@ -79,7 +82,11 @@ class LaneFits(Fits):
         self._recipes = len(recipes)
         self._last_loss = float("nan")
         self._seated: list[int] = []
-        self._lanes = [_Lane(place, entrant) for place, own in enumerate(entrants) for entrant in own]
+        self._lanes = [
+            _Lane(place, entrant, watch=recipes[place].stop.watch(len(found.start)))
+            for place, own in enumerate(entrants)
+            for entrant in own
+        ]
         self._room = most_lanes(found, settings)
         self._at: dict[int, int] = {}
         """Lane of the cohort → number of the fit in it."""
@@ -98,7 +105,12 @@ class LaneFits(Fits):
         self._at = dict(enumerate(first))
         entrants = [self._lanes[number].entrant for number in first]
         self._waves = -(-len(order) // size)
-        self._cohort = Cohort(self._captured, entrants, size, _lane_settings(self._engine.recipe), self.total)
+        # Lanes of one program are watched alike.
+        watch = self._lanes[0].watch
+        settings = _lane_settings(self._engine.recipe)
+        self._cohort = Cohort(self._captured, entrants, size, settings, self.total, every=watch.every if watch else 0)
+        for lane, watch in self._watches.items():
+            self._cohort.rate[lane] = watch.rate
         self._iterates = Iterates(size, len(self._captured.start))
 
     @property
@@ -124,7 +136,19 @@ class LaneFits(Fits):
 
     def trace(self) -> None:
         """Trace a step, so that a program that cannot be traced is known before the first."""
-        self._cohort.trace()
+        cohort = self._cohort
+        # Watches have stops of their own, but lanes that share minibatches stay in step.
+        own_stops = cohort.every and not self._captured.draws.minibatches
+        cohort.trace(torch.zeros(cohort.lanes, dtype=torch.float64, device=cohort.device) if own_stops else 0)
+
+    @property
+    def _watches(self) -> dict[int, Watch]:
+        """Those that have not ended, by lane."""
+        return {
+            lane: watch
+            for lane, number in self._at.items()
+            if (watch := self._lanes[number].watch) is not None and not watch.done
+        }
 
     @property
     def numbers(self) -> int:
@@ -142,8 +166,13 @@ class LaneFits(Fits):
             self._refill()
         self.at_boundary = False
         last = until if self._waves == 1 else max(lane.entrant.steps for lane in self._lanes)
-        self._cohort.advance(last, lambda: not self.interrupt.requested)
+        if self._cohort.stepping.graph is None:
+            self.trace()
+        stops, most = chunk_of(self._cohort, self._watches, last) if self._cohort.every else (last, None)
+        self._cohort.advance(stops, lambda: not self.interrupt.requested, most)
         self._iterates.add(self._cohort)
+        for lane in look(self._cohort, self._watches):
+            self._iterates.forget(lane)
         chunk = self._cohort.record.chunks[-1]
         losses = chunk.losses[-1][chunk.moved[-1]]
         self._last_loss = float(losses.min()) if len(losses) else float("nan")
@@ -178,6 +207,10 @@ class LaneFits(Fits):
             self._cohort.load(lane, tensors, course)
             self._iterates.load(lane, tensors)
             fit.begun = None
+        if fit.watch is not None:
+            self._cohort.rate[lane] = fit.watch.rate
+            if fit.watch.done:
+                self._cohort.stop([lane])
 
     def _compact(self) -> None:
         """Let the lanes that run go on in fewer, where that pays."""
@@ -199,12 +232,12 @@ class LaneFits(Fits):
 
     def snapshot(self) -> Snapshot:
         """See :meth:`Fits.snapshot`; of one recipe."""
-        found = looked_at(self._cohort, self._iterates, list(self._at))
+        found = self._looked_at(list(self._at))
         ends = {number: found[lane] for lane, number in self._at.items()}
         ends |= {number: self._lanes[number].waiting() for number in self._waiting}
         all_of_it = [lane.ended or ends[number] for number, lane in enumerate(self._lanes)]
         shown = next(number for number in range(len(all_of_it)) if number not in self._waiting)
-        return self._snapshot(all_of_it, self.seconds, shown)
+        return self._snapshot(self._lanes, all_of_it, self.seconds, shown)
 
     def restore(self, snapshot: Snapshot) -> None:
         """See :meth:`Fits.restore`."""
@@ -217,6 +250,7 @@ class LaneFits(Fits):
             self._lanes[number].begun = own, course
             if len(course.losses) > most:
                 raise CheckpointError(f"the checkpoint has taken {len(course.losses)} steps already, more than {most}")
+        load_watches(snapshot, [lane.watch for lane in self._lanes])
         try:
             self._seat_again(meta)
         except ValueError as error:
@@ -228,7 +262,9 @@ class LaneFits(Fits):
 
         def idle(number: int) -> bool:
             steps = self._lanes[number].waiting().steps
-            return number in meta["diverged"] or steps >= self._lanes[number].entrant.steps
+            watch = self._lanes[number].watch
+            done = watch is not None and watch.done
+            return done or number in meta["diverged"] or steps >= self._lanes[number].entrant.steps
 
         everyone = range(len(self._lanes))
         ended = [number for number in everyone if idle(number)]
@@ -256,31 +292,33 @@ class LaneFits(Fits):
             self._take_out(list(self._at))
         for number in self._waiting:
             self._lanes[number].ended = self._lanes[number].waiting()
-        seen = self._score(interrupt, progress)
+        scored = self._score(interrupt, progress)
         outcomes = [self._outcome(place, self._best(place)) for place in range(self._recipes)]
         for outcome in outcomes:
-            if seen is not None and outcome.status == "finished":
+            if scored is not None and outcome.status == "finished":
+                seen, end = scored
                 outcome.data_size, outcome.score_note = seen.data_size, seen.note
-                if len(outcome.log_weights) < self.settings.score_draws:
+                outcome.notes += [end.note] if end.note else []
+                if not end.is_whole(outcome.log_weights, outcome.fresh):
                     outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
         return outcomes
 
-    def _score(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> Coverage | None:
-        """Score the fits that are finished; how much of the data that has seen, None if there are none."""
+    def _score(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> tuple[Coverage, LaneEnd] | None:
+        """Score the fits that are finished, and draw from the best of each recipe; None if no fit is finished."""
         engine = self._engine
         finished = [ended for lane in self._lanes if (ended := lane.ended) and ended.status == "finished"]
         if not finished:
             return None
         seen = coverage(engine.programs, engine.problem, self.settings.score_minibatches)
-        draws, size = self.settings.score_draws, self._widest
         with seen.plates():
-            for first in range(0, len(finished), size):
-                part = finished[first : first + size]
-                rows = torch.stack([ended.result for ended in part])
-                weights = lane_scores(engine, self._captured, rows, draws, interrupt, progress)
-                for ended, own in zip(part, weights, strict=True):
-                    ended.log_weights = own
-        return seen
+            end = LaneEnd(engine, self._captured, self.settings)
+            for ended in finished:
+                ended.log_weights = end.score(ended.result, interrupt, progress)
+            for place in range(self._recipes):
+                best = self._best(place).ended
+                if best is not None and best.status == "finished":
+                    best.fresh = end.fresh(best.result, interrupt, progress)
+        return seen, end
 
     def _of_recipe(self, place: int) -> list[_Lane]:
         return [lane for lane in self._lanes if lane.recipe == place]
@@ -298,10 +336,20 @@ class LaneFits(Fits):
 
     def _take_out(self, lanes: list[int]) -> None:
         """Note what the fits in these lanes have come to; the lanes are free then."""
-        ended = looked_at(self._cohort, self._iterates, lanes)
+        ended = self._looked_at(lanes)
         for lane in lanes:
             self._lanes[self._at.pop(lane)].ended = ended[lane]
         self._cohort.ended(lanes)
+
+    def _looked_at(self, lanes: list[int]) -> dict[int, Ended]:
+        """What the fits in these lanes have come to so far, by their watches' judgement."""
+        found = looked_at(self._cohort, self._iterates, lanes)
+        for lane, ended in found.items():
+            watch = self._lanes[self._at[lane]].watch
+            if watch is not None and ended.status == "finished":
+                ended.stopped = watch.stopped or watch.exhausted
+                ended.result = ended.result if watch.result is None else watch.result.to(ended.result)
+        return found
 
     def _outcome(self, place: int, chosen: _Lane) -> Outcome:
         ended, all_of_it = chosen.ended, self._of_recipe(place)
@@ -321,12 +369,14 @@ class LaneFits(Fits):
             rates=ended.course.rates,
             skipped=[step for step in ended.course.skipped if step <= ended.steps],
             log_weights=ended.log_weights,
+            fresh=ended.fresh,
             seconds=self.seconds * share,
             problem=engine.problem,
             fitted=fitted,
-            snapshot=self._snapshot(ends, self.seconds * share, all_of_it.index(chosen)),
+            snapshot=self._snapshot(all_of_it, ends, self.seconds * share, all_of_it.index(chosen)),
             seed=chosen.entrant.seed,
             engine="lanes",
+            stopped=ended.stopped,
             compiled_from=self._cohort.stepping.compiled_from,
             notes=[note for note in (self._cohort.stepping.note,) if note],
             restarts=[
@@ -346,7 +396,7 @@ class LaneFits(Fits):
         means, variances, counts = zip(*whole, strict=True)
         return self._captured.unpacked(r_hats(torch.stack(means), torch.stack(variances), min(counts)))
 
-    def _snapshot(self, ends: list[Ended], seconds: float, chosen: int) -> Snapshot:
+    def _snapshot(self, lanes: list[_Lane], ends: list[Ended], seconds: float, chosen: int) -> Snapshot:
         """What a continuation needs of some restarts; and the parameters of one, as of a fit of its own."""
         engine, mine = self._engine, ends[chosen]
         with engine.undone():
@@ -367,6 +417,7 @@ class LaneFits(Fits):
         }
         snapshot.put("lanes", tensors, seats)
         put_courses(snapshot, [_whole(ends[number]) for number in begun])
+        put_watches(snapshot, [lane.watch for lane in lanes])
         snapshot.meta["step"] = max(end.steps for end in ends)
         snapshot.meta["engine"] = "lanes"
         return snapshot

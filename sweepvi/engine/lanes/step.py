@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,9 @@ class LaneState:
     """Steps left out since the last update: float64, shape [K, 1]."""
     alive: Tensor
     """Whether the lane goes on: bool, shape [K, 1]."""
+    means: dict[str, Tensor] = field(default_factory=dict)
+    """Since the last look of a watch: of each update, means of ``arena`` after it, [K, D], and ``loss`` before it, [K, 1];
+    and the ``count`` of updates, [K, 1]. Empty where nobody watches."""
 
     def of_forms(self, forms: Sequence[int]) -> LaneState:
         """With the slots of these forms of optimizers only, in their order."""
@@ -116,9 +119,23 @@ class Step:
             updates=state.updates + moves,
             in_a_row=torch.where(moves, 0.0, state.in_a_row + fails),
             alive=state.alive & ~(fails & ~goes_on),
+            means=_chosen(moves, _with(state.means, arena, loss), state.means),
         )
         sizes = [size for group in self.update.sizes(after.slots) for size in group if size is not None]
         return after, Seen(loss, running.squeeze(-1), moves.squeeze(-1), sizes)
+
+
+def _with(means: dict[str, Tensor], arena: Tensor, loss: Tensor) -> dict[str, Tensor]:
+    """Running means with one more step in them."""
+    if not means:
+        return means
+    count = means["count"] + 1
+    mean, own = means["arena"], means["loss"]
+    return {
+        "arena": mean + (arena - mean) / count.to(mean.dtype),
+        "loss": own + (loss[:, None] - own) / count,
+        "count": count,
+    }
 
 
 def _chosen(condition: Tensor, yes: Any, no: Any) -> Any:

@@ -1,0 +1,25 @@
+"""What a contender hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+DRAWS = 10_000
+"""Draws of a fit, by which it is judged."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fit's draws, and what it cost."""
+
+    draws: dict[str, Tensor]
+    """By site, each of shape [DRAWS, ...]; empty if the fit failed."""
+    k_hat: float | None
+    seconds: float
+    """Of the fit, without the draws."""
+    evaluations: int | None
+    """Gradients of the log joint, counted by draw."""
+    note: str = ""
+    """The verdict, or what went wrong."""

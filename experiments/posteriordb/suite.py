@@ -1,0 +1,145 @@
+"""Ten posteriors with reference draws: who fits them, to what, and at what cost?
+
+    python experiments/posteriordb/suite.py --folder posteriordb --seeds 3
+    python experiments/posteriordb/suite.py --folder posteriordb --only garch11 --contenders sweepvi
+
+Results are appended to a file, a line of JSON a fit; the same command again goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import with_pyro
+import with_sweepvi
+from fitted import Fitted
+from measures import Measures, measures
+from reference import reference, scalars
+
+from sweepvi.loading import loader
+from sweepvi.models.posteriordb.component import POSTERIORS, Posteriordb
+from sweepvi.problem import Problem
+
+CONTENDERS: dict[str, Callable[[Problem, int], Fitted]] = {"pyro": with_pyro.fit, "sweepvi": with_sweepvi.fit}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A fit of a contender's, as it is written."""
+
+    contender: str
+    posterior: str
+    seed: int
+    measures: Measures | None
+    k_hat: float | None
+    seconds: float | None
+    evaluations: int | None
+    note: str
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What is not run twice."""
+        return self.contender, self.posterior, self.seed
+
+    def text(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of(cls, text: str) -> Line:
+        """The fit of a line."""
+        entries = json.loads(text)
+        found = entries.pop("measures")
+        return cls(**entries, measures=None if found is None else Measures(**found))
+
+
+def run(contender: str, posterior: str, seed: int, folder: Path) -> Line:
+    """Fit, and compare with the reference; a fit that fails is a result too."""
+    problem = Posteriordb(posterior, str(folder)).problem(loader())  # pyright: ignore[reportArgumentType]
+    problem = problem.to(torch.float64, torch.device("cpu"))
+    try:
+        fit = CONTENDERS[contender](problem, seed)
+    except Exception as error:
+        return Line(contender, posterior, seed, None, None, None, None, f"{type(error).__name__}: {error}")
+    found = measures(scalars(fit.draws), reference(folder, posterior)) if fit.draws else None
+    return Line(contender, posterior, seed, found, fit.k_hat, fit.seconds, fit.evaluations, fit.note)
+
+
+def table(lines: Iterable[Line]) -> str:
+    """A row a posterior and contender: medians over seeds, and how many of them pass."""
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line.posterior, line.contender), []).append(line)
+    rows = [
+        "| posterior | contender | max bias / sd | at | sd ratios | k̂ | pass | seconds | evaluations |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    rows += [_row(*names, group) for names, group in sorted(groups.items())]
+    for contender in sorted({contender for _, contender in groups}):
+        of = {posterior: group for (posterior, name), group in groups.items() if name == contender}
+        passed = sum(_passes(group) * 2 > len(group) for group in of.values())
+        rows.append(f"\n{contender}: passes on {passed} of {len(of)} posteriors (most seeds)")
+    return "\n".join(rows)
+
+
+def _row(posterior: str, contender: str, group: list[Line]) -> str:
+    found = [line.measures for line in group if line.measures is not None]
+    cells = [posterior, contender]
+    if found:
+        middle = sorted(found, key=lambda one: one.bias)[(len(found) - 1) // 2]
+        ratios = f"{_median(one.low for one in found):.2f}–{_median(one.high for one in found):.2f}"
+        cells += [f"{middle.bias:.2f}", middle.worst, ratios]
+    else:
+        cells += ["–", "–", "–"]
+    cells += [_cell((line.k_hat for line in group), ".2f"), f"{_passes(group)} of {len(group)}"]
+    cells += [_cell((line.seconds for line in group), ".1f"), _cell((line.evaluations for line in group), ",.0f")]
+    return f"| {' | '.join(cells)} |"
+
+
+def _passes(group: list[Line]) -> int:
+    return sum(line.measures is not None and line.measures.passes for line in group)
+
+
+def _cell(values: Iterable[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    return format(_median(known), form) if known else "–"
+
+
+def _median(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def main() -> None:
+    """Run what has not been run, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("posteriordb"), help="where posteriordb was downloaded to")
+    parser.add_argument("--only", nargs="*", choices=list(POSTERIORS), default=list(POSTERIORS), metavar="POSTERIOR")
+    parser.add_argument("--contenders", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--seeds", type=int, default=3, help="0 only shows the table of what was run")
+    parser.add_argument("--results", type=Path, default=Path("posteriordb.jsonl"), help="a line of JSON a fit")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    lines = [Line.of(text) for text in given.results.read_text().splitlines()] if given.results.exists() else []
+    done = {line.key for line in lines}
+    for posterior in given.only:
+        for contender in given.contenders:
+            for seed in range(given.seeds):
+                if (contender, posterior, seed) in done:
+                    continue
+                lines.append(run(contender, posterior, seed, given.folder))
+                with given.results.open("a") as file:
+                    file.write(lines[-1].text() + "\n")
+                print(lines[-1].text(), file=sys.stderr, flush=True)
+    print(table(lines))
+
+
+if __name__ == "__main__":
+    main()
