@@ -6,7 +6,7 @@ and what can be captured is traced and checked as the steps of a fit are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -30,7 +30,7 @@ from sweepvi.estimators.sites import WHITENED
 from sweepvi.estimators.trace_enum import TraceEnum
 from sweepvi.geometry import AffineMap, Coordinates, NoGeometryError, whitened
 from sweepvi.guides.custom import GivenGuide
-from sweepvi.guides.initial import init_loc, origin
+from sweepvi.guides.initial import init_values
 from sweepvi.optim import ClippedAdamRule
 from sweepvi.partition import Single
 from sweepvi.problem import Problem
@@ -235,20 +235,8 @@ class _EagerDensity:
 
 
 def _trace(problem: Problem, start: str) -> Any:
-    model = InitMessenger(_quietly(init_loc(start)))(problem.model)
+    model = InitMessenger(init_values(start))(problem.model)
     return poutine.trace(model).get_trace(*problem.args, **problem.kwargs)
-
-
-def _quietly(start: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-    """The origin where a start is not finite; a draw where it is discrete."""
-
-    def safe(site: Any) -> Tensor:
-        if site["fn"].support.is_discrete:
-            return site["fn"]()
-        value = start(site)
-        return value if bool(torch.isfinite(torch.as_tensor(value)).all()) else origin(site)
-
-    return safe
 
 
 def _start(problem: Problem, coordinates: Coordinates, start: str) -> Tensor:

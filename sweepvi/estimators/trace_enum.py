@@ -38,6 +38,7 @@ class TraceEnum(ParticleEstimator):
     """
 
     sums_out: ClassVar[bool] = True
+    averages_particles: ClassVar[bool] = True
 
     enumerate: Annotated[
         Literal["parallel", "sequential"] | None,

@@ -71,7 +71,8 @@ class _RealNVP(autoguide.AutoMultivariateNormal):
 
     def get_posterior(self, *args: Any, **kwargs: Any) -> Any:
         """The flow."""
-        scale_tril = self.scale[..., None] * self.scale_tril
+        scale: Any = self.scale
+        scale_tril = scale[..., None] * self.scale_tril
         affine = LowerCholeskyAffine(self.loc, scale_tril=scale_tril)
         return dist.TransformedDistribution(self.get_base_dist(), [self.couplings, affine])
 

@@ -35,3 +35,16 @@ def origin(site: Any) -> Tensor:
     """The value of a site at the origin of its unconstrained coordinates."""
     transform = biject_to(site["fn"].support)
     return transform(torch.zeros(transform.inverse_shape(site["fn"].shape())))
+
+
+def init_values(name: str) -> Callable[[Any], Tensor]:
+    """:func:`init_loc` for any model: a draw where a variable is discrete, the origin where a start is not finite."""
+    own = init_loc(name)
+
+    def start(site: Any) -> Tensor:
+        if site["fn"].support.is_discrete:
+            return site["fn"]()
+        value = own(site)
+        return value if bool(torch.isfinite(torch.as_tensor(value)).all()) else origin(site)
+
+    return start
