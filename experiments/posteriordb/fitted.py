@@ -18,7 +18,7 @@ class Fitted:
     """By site, each of shape [DRAWS, ...]; empty if the fit failed."""
     k_hat: float | None
     seconds: float
-    """Of the fit, without the draws."""
+    """Of the fit, without the draws by which it is judged."""
     evaluations: int | None
     """Gradients of the log joint, counted by draw."""
     note: str = ""
