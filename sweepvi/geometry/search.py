@@ -33,9 +33,12 @@ class Peak:
     """Whether the gradient vanishes there and the curvature is positive in all directions."""
 
 
-def searches(log_joint: LogJoint, count: int, seed: int) -> list[Path]:
-    """Searches from ``count`` points, highest end first; ``NoGeometryError`` if the density is finite at none."""
-    paths = [path for path in ascend(log_joint, log_joint.starts(count, seed)) if len(path.points) > 1]
+def searches(log_joint: LogJoint, count: int, seed: int, most: int = 1000) -> list[Path]:
+    """Searches from ``count`` points, highest end first; ``NoGeometryError`` if the density is finite at none.
+
+    They call it ``most`` times.
+    """
+    paths = [path for path in ascend(log_joint, log_joint.starts(count, seed), most) if len(path.points) > 1]
     if not paths:
         raise NoGeometryError("the log joint density, or its gradient, is not finite at any starting point")
     return sorted(paths, key=lambda path: float(path.values[-1]), reverse=True)
