@@ -6,9 +6,11 @@ Guide", 1998, by SciPy.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse import linalg
 from torch import Tensor
 
 from sweepvi.geometry.curvature import FLAT
@@ -95,11 +97,13 @@ def leading(log_joint: LogJoint, point: Tensor, scale: Tensor, seed: int) -> tup
         return found.cpu().numpy()
 
     size = log_joint.size
-    operator = LinearOperator((size, size), matvec=times, dtype=np.float64)
+    # SciPy's own types are those of some of its cases.
+    scipy: Any = linalg
+    operator = scipy.LinearOperator((size, size), matvec=times, dtype=np.float64)
     begin = np.random.default_rng(seed).standard_normal(size)
     count = min(DIRECTIONS, size // 2)
     try:
-        values, vectors = eigsh(operator, k=count, which="BE", v0=begin, tol=ACCURACY, maxiter=ROUNDS)
-    except ArpackNoConvergence as error:
+        values, vectors = scipy.eigsh(operator, k=count, which="BE", v0=begin, tol=ACCURACY, maxiter=ROUNDS)
+    except linalg.ArpackNoConvergence as error:
         values, vectors = error.eigenvalues, error.eigenvectors
     return torch.from_numpy(np.ascontiguousarray(vectors)).to(point), torch.from_numpy(np.array(values)).to(point)
