@@ -31,11 +31,11 @@ def one(result: FitResult, folder: Path) -> str:
     if result.verdict is not None and result.status == "finished":
         lines.append(str(result.verdict))
     lines += [f"note: {note}" for note in result.notes]
+    if result.posterior is not None and len(result.posterior):
+        lines += ["", result.posterior.text(), ""]
     verb = "resume" if result.status == "interrupted" else "rerun"
     lines.append(f"saved in {shown(folder)}")
     lines.append(f"{verb} with: {command(verb, folder, result.config)}")
-    if result.posterior is not None and len(result.posterior):
-        lines[:0] = [result.posterior.text(), ""]
     return "\n".join(lines)
 
 

@@ -33,6 +33,7 @@ FILES = {
     "loss.png",
     "losses.csv",
     "params.safetensors",
+    "posterior.csv",
     "result.json",
     "sweepvi.log",
 }
@@ -46,6 +47,8 @@ RESULT_KEYS = {
     "compiled_from",
     "restarts",
     "r_hat",
+    "verdict",
+    "stopped",
     "steps",
     "seconds",
     "seed",
@@ -185,7 +188,10 @@ def test_plain_lines_where_there_is_no_terminal(short):
     each = f"{result['elbo'] / 8:.4g} per datum (of 8)"
     assert out.splitlines()[0] == f"finished: ELBO {result['elbo']:.2f} ± {result['elbo_se']:.2f}, {each}"
     assert re.fullmatch(r"30 steps in \d+\.\d s \([\d,]+ steps/s\)", out.splitlines()[1])
-    assert out.splitlines()[2:] == ["saved in short", "rerun with: python -m sweepvi rerun=short"]
+    assert out.splitlines()[2] == "trust: caution"
+    assert out.splitlines()[3].startswith("  because one start only")
+    assert out.splitlines()[4:6] == ["", "posterior, 5 draws of the guide, unweighted:"]
+    assert out.splitlines()[-3:] == ["", "saved in short", "rerun with: python -m sweepvi rerun=short"]
     assert "\x1b" not in err
     assert err.splitlines()[0] == "starting at step 0 of 30"
     assert re.fullmatch(r"step 30/30  loss -?\d+\.\d\d  [\d,]+ steps/s  0 s left", err.splitlines()[1])

@@ -162,14 +162,16 @@ def test_a_run_of_before_there_were_verdicts_is_loaded(run, tmp_path):
 def test_both_are_told_at_the_end(run, tmp_path):
     result, _ = run
     lines = telling.one(result, tmp_path).splitlines()
-    corrected = "weighted by PSIS" if result.posterior.corrected else "unweighted"
-    assert lines[0] == f"posterior, 10,000 draws of the guide, {corrected}:"
-    assert lines[1].split() == ["mean", "sd", "error", "5", "%", "95", "%"]
-    assert [line.split()[0] for line in lines[2:5]] == ["mean", "both[0]", "both[1]"]
-    assert any(line.startswith(f"trust: {result.verdict.trust} — k-hat") for line in lines) or sys.version_info < (
-        3,
-        11,
+    verdict, table = (
+        next(n for n, line in enumerate(lines) if line.startswith(what)) for what in ("trust", "posterior")
     )
+    corrected = "weighted by PSIS" if result.posterior.corrected else "unweighted"
+    assert lines[verdict].startswith(f"trust: {result.verdict.trust} — ")
+    assert lines[table] == f"posterior, 10,000 draws of the guide, {corrected}:"
+    assert lines[table + 1].split() == ["mean", "sd", "error", "5", "%", "95", "%"]
+    assert [line.split()[0] for line in lines[table + 2 : table + 5]] == ["mean", "both[0]", "both[1]"]
+    assert lines[0].startswith("finished: ")
+    assert lines[-2].startswith("saved in")
 
 
 def row(name, mean=1.0, sd=0.1, psis_mean=2.0, psis_sd=0.2):

@@ -253,6 +253,26 @@ def test_derivatives_are_finite_for_many_points_at_once_in_both_precisions(name,
     assert torch.allclose(exact["hessian"], exact["hessian"].T, rtol=1e-6, atol=1e-6)
 
 
+@every_posterior
+def test_draws_can_be_a_plate_around_the_model(name, folder, double):
+    """As with vectorised particles: the log joint of each draw is what it is alone."""
+    posed = problem(name, folder)
+    density = Unconstrained(posed)
+    draws = [density.sites(z) for z in points(density.size)]
+    several = {site: torch.stack([draw[site] for draw in draws]) for site in draws[0]}
+    several = {site: value if site == "theta_trans" else value.unsqueeze(1) for site, value in several.items()}
+
+    def around():
+        with pyro.plate("draws", len(draws), dim=-2):
+            posed.model(**posed.kwargs)
+
+    trace = poutine.trace(poutine.condition(around, data=several)).get_trace()
+    trace.compute_log_prob()
+    terms = [site["log_prob"] for site in trace.nodes.values() if site["type"] == "sample"]
+    total = sum(term.sum(-1) for term in terms if term.dim())
+    assert total.tolist() == pytest.approx([log_prob(posed, draw).item() for draw in draws])
+
+
 def test_populations_are_accurate_over_twenty_years(double):
     """Within 1e-4, relatively, about the posterior: a period of ten years, growth of half a year."""
     for theta in ([0.55, 0.028, 0.80, 0.024], [0.68, 0.036, 0.62, 0.018]):

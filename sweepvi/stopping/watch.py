@@ -120,6 +120,8 @@ class Watch:
         self._reductions = 0
         self._before: _Level | None = None
         self._error = math.nan
+        self._moving = True
+        self._gaining: float | None = None
         self._begin(0)
 
     @property
@@ -174,9 +176,11 @@ class Watch:
         per_hundred = -100 * slope / self._batches.width
         if t < -significant(1, count, FALLING):
             return f"still gaining {per_hundred:.2g} nats per 100 steps: give more engine.steps"
-        if math.isfinite(self._error):
-            return f"not settled: its average may be {max(self._error, 0.0):.2g} nats off; give more engine.steps"
-        return "not settled: parameters still move; give more engine.steps"
+        if self._gaining is not None:
+            return f"still gaining {self._gaining:.2g} nats per 100 steps: give more engine.steps"
+        if self._moving:
+            return "not settled: parameters still move; give more engine.steps"
+        return f"not settled: its average may be {max(self._error, 0.0):.2g} nats off; give more engine.steps"
 
     def _check(self, last: Tensor) -> Asking:
         count, steady = self._steady()
@@ -189,8 +193,11 @@ class Watch:
             known = seen.losses.shape[1]
             more = min(3 * known, self._draws - known)
             seen = _Seen(torch.cat([seen.losses, (yield Request(torch.stack(points), known, more))], 1), self._before)
-        self._error = seen.error
-        if not (steady or self._approaches(seen)) or self._gains(seen) or self._falls(count):
+        self._error, self._moving = seen.error, not (steady or self._approaches(seen))
+        clear = self._moving and seen.whole.mean > 2 * seen.whole.error
+        # Between the middles of the first third and of the last lie two thirds of the window.
+        self._gaining = 150 * seen.whole.mean / (count * self._batches.width) if clear else None
+        if self._moving or self._gains(seen) or self._falls(count):
             return
         if self._before is None or seen.gain.exceeds(self._tolerance) or self._before.error > LOOSE * self._tolerance:
             # How much is at stake: what the average, or the smaller step size, has gained already.
@@ -267,6 +274,8 @@ class Watch:
             "reductions": self._reductions,
             "before": self._before.error if self._before else None,
             "error": self._error if math.isfinite(self._error) else None,
+            "moving": self._moving,
+            "gaining": self._gaining,
             "start": self._start,
             "next_check": self._next_check,
             "size": self.size,
@@ -279,6 +288,7 @@ class Watch:
         self._batches.load(tensors, meta)
         self.rate, self.stopped, self._reductions = meta["rate"], meta["stopped"], meta["reductions"]
         self._next_check, self.size = meta["next_check"], meta["size"]
+        self._moving, self._gaining = meta["moving"], meta["gaining"]
         self._error = math.nan if meta["error"] is None else meta["error"]
         self._before = None if meta["before"] is None else _Level(tensors["before"], meta["before"])
         self.result = tensors.get("result")

@@ -45,7 +45,7 @@ def check_space(space: Space, grid: bool, max_grid: int, given: Mapping[str, Any
         structures[0] = replace(first, dimensions=(*first.dimensions, *own))
     for structure in structures:
         if structure.nodes:
-            problems += _restarts(structure)
+            problems += [*_restarts(structure), *_stop(structure)]
         for values, searched in _checked_values(structure, grid):
             config, wrong = _with_values(structure, values)
             found = wrong or recipe.check(config, given)
@@ -103,6 +103,14 @@ def _restarts(structure: Structure) -> list[Problem]:
     if restarts in (None, 1) and not searched:
         return []
     return [Problem.of("engine.restarts", searched[0] if searched else restarts, message)]
+
+
+def _stop(structure: Structure) -> list[Problem]:
+    stop = structure.nodes.get("stop")
+    name = stop.get("name") if isinstance(stop, Mapping) else "steps"
+    if name == "steps":
+        return []
+    return [Problem.of("stop", name, "trials are compared after equal steps, and end at engine.steps; use stop=steps")]
 
 
 def _too_many(space: Space, structures: list[Structure], max_grid: int) -> list[Problem]:

@@ -35,8 +35,8 @@ class LaneState:
     alive: Tensor
     """Whether the lane goes on: bool, shape [K, 1]."""
     means: dict[str, Tensor] = field(default_factory=dict)
-    """Since the last look of a watch: of each update, means of ``arena`` after it, [K, D], and ``loss`` before it, [K, 1];
-    and the ``count`` of updates, [K, 1]. Empty where nobody watches."""
+    """Of the updates since the last look of a watch: means of ``arena`` after each, [K, D], and of ``loss`` before it,
+    [K, 1]; and their ``count``, [K, 1]. Empty where nobody watches."""
 
     def of_forms(self, forms: Sequence[int]) -> LaneState:
         """With the slots of these forms of optimizers only, in their order."""
