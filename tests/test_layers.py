@@ -24,6 +24,7 @@ COMPONENTS = {
     "problem",
     "programs",
     "settings",
+    "stopping",
 }
 MAY_IMPORT = {
     "errors": set(),
