@@ -45,7 +45,7 @@ def fit(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    preset: Literal["auto", "none"] | None = None,
+    preset: Literal["auto", "none"] = "none",
     geometry: Component | None = None,
     guide: Component | Program | None = None,
     estimator: Component | None = None,
@@ -66,9 +66,8 @@ def fit(
             ``model`` and ``guide`` carry the fitted values.
         args: positional arguments of model and guide. Floating-point tensors are cast to ``dtype``.
         kwargs: keyword arguments of model and guide.
-        preset: ``"auto"`` chooses everything that is not said here, by the rule in docs/preset.md, and is what happens
-            where nothing is said about how to fit; ``"none"`` takes the defaults below, and so does None where
-            anything is said.
+        preset: ``"auto"`` chooses everything that is not said here, by the rule in docs/preset.md; ``"none"`` takes the
+            defaults below.
         geometry: coordinates in which the model is fitted; ``"none"`` unless said.
         guide: ``"auto_normal"`` unless said; a name, a mapping or a component; or a Pyro guide, an autoguide, or an
             autoguide's class.
@@ -106,7 +105,7 @@ def fit(
     engine_keys = set(node) if isinstance(node, Mapping) else {*TUNED_ENGINE}
     raise_if(_unknown_preset(preset))
     where = None if folder is None else Path(folder)
-    if preset == "auto" or (preset is None and not said and not engine_keys & {*TUNED_ENGINE}):
+    if preset == "auto":
         config, given, problems = specified(model, args, kwargs, **{**_DEFAULTS, **said, "engine": node})
         raise_if(problems + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
         chosen = Preset(config, given, frozenset(said), frozenset(engine_keys))
@@ -120,7 +119,7 @@ def _observer(progress: bool | Observer, made: Recipe) -> Observer:
 
 
 def _unknown_preset(preset: Any) -> list[Problem]:
-    known = preset in ("auto", "none", None)
+    known = preset in ("auto", "none")
     return [] if known else [Problem.of("preset", preset, unknown("preset", str(preset), ("auto", "none")))]
 
 
