@@ -168,9 +168,9 @@ def test_a_resumed_fit_has_as_many_lanes(tmp_path, monkeypatch):
     """Where dropping the lanes that have diverged does not pay, though fewer would do."""
     sizes = []
 
-    def noted(captured, entrants, lanes, *more):
+    def noted(captured, entrants, lanes, *more, **named):
         sizes.append(lanes)
-        return Cohort(captured, entrants, lanes, *more)
+        return Cohort(captured, entrants, lanes, *more, **named)
 
     monkeypatch.setattr(lane_fits, "Cohort", noted)
     with pytest.raises(KeyboardInterrupt):
