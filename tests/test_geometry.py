@@ -36,6 +36,7 @@ from sweepvi.results import FitResult
 F64 = torch.float64
 Y = torch.tensor([0.3, -1.2, 0.7, 2.0], dtype=F64)
 PROGRAMS = Path(__file__).parent / "programs"
+OWN = PROGRAMS / "raw_param.py"
 QUICK = {"steps": 3, "score_draws": 20, "posterior_draws": 0, "restarts": 1, "dtype": "float64", "optimizer": "adam"}
 
 
@@ -326,7 +327,7 @@ def test_pathfinder_has_the_moments_of_both_modes():
 
 
 def test_pathfinder_finds_a_normal():
-    density, mean, cov = stiff(8, 1e6)
+    density, _, cov = stiff(8, 1e6)
     located = Pathfinder().locate(density)
     whitened = located.affine.inverse(torch.linalg.cholesky(cov).mT + located.affine.loc)
     assert located.notes == ()
@@ -456,7 +457,7 @@ def test_what_has_no_geometry_is_told_so(why, geometry):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=custom", f"model.path={PROGRAMS / 'raw_param.py'}:model", f"model.data={PROGRAMS / 'raw_param.py'}:data"],
+        (["model=custom", f"model.path={OWN}:model", f"model.data={OWN}:data"],
          "geometry = 'laplace': cannot be had here: "),
         (["model=eight_schools", "geometry.starts=0"], "geometry.starts = 0: must be "),
         (["model=digits_vae", "guide=own"], "geometry"),

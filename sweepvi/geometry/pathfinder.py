@@ -33,8 +33,12 @@ WEIGHED = 250
 """Coordinates up to which that is done; above, draws are weighed to choose a path only."""
 ENOUGH = 4
 """Effective draws a coordinate from which mean and covariance of the draws are taken."""
-ROUNDS = 3
-"""Times that the normal of these gives as many draws again, which are weighed with the others."""
+ROUNDS = 7
+"""Times that their normal is computed; in between, it gives as many draws again, weighed with the others."""
+WIDER = 1.5
+"""Factor on its standard deviations, for one half of these draws."""
+GOOD = 0.5
+"""Effective part of all draws from which no more are needed."""
 WITH_MODES = 1000
 """Coordinates up to which modes are looked for at the ends of paths: it takes Hessians."""
 
@@ -69,13 +73,17 @@ def _pooled(log_joint: LogJoint, found: list[AffineMap], noise: Noise) -> tuple[
         pool.add(normal, noise(each))
     weights = pool.weights()
     heaviest = found[int(weights.reshape(len(found), each).sum(-1).argmax())]
+    moments = None
     for _ in range(ROUNDS):
-        moments = _with_moments(pool.draws, weights) if _effective(weights) >= ENOUGH * size else None
-        if moments is None:
+        effective = _effective(weights)
+        if effective >= ENOUGH * size:
+            moments = _with_moments(pool.draws, weights) or moments
+        if moments is None or effective > GOOD * len(weights):
             break
-        pool.add(moments, noise(count))
+        # Draws of a normal that is too narrow would never show it.
+        pool.add(moments, noise(count // 2))
+        pool.add(AffineMap(moments.loc, WIDER * moments.scale, moments.factor), noise(count // 2))
         weights = pool.weights()
-    moments = _with_moments(pool.draws, weights) if _effective(weights) >= ENOUGH * size else None
     if moments is not None:
         return moments, ""
     few = f"{_effective(weights):.0f} effective draws are too few for a covariance"
