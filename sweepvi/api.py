@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from pyro.optim import PyroOptim
@@ -13,7 +13,7 @@ from pyro.optim import PyroOptim
 from sweepvi import engine as engines
 from sweepvi import recipe, registry
 from sweepvi.engine import Checkpoint, Observer
-from sweepvi.errors import ConfigError, DivergedError, Problem, collected, raise_if
+from sweepvi.errors import ConfigError, DivergedError, Problem, collected, raise_if, unknown
 from sweepvi.estimators import Estimator
 from sweepvi.files import write_atomically
 from sweepvi.geometry import Geometry
@@ -23,6 +23,7 @@ from sweepvi.keys import Keyed
 from sweepvi.loading import path_of
 from sweepvi.optim import Rule
 from sweepvi.partition import Partition
+from sweepvi.preset import TUNED_ENGINE, Rung, best_of, rungs
 from sweepvi.problem import Model, given_problem
 from sweepvi.programs import FittedProgram
 from sweepvi.progress import observer_for
@@ -44,13 +45,14 @@ def fit(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    geometry: Component = "none",
-    guide: Component | Program = "auto_normal",
-    estimator: Component = "trace",
-    optimizer: Component | OptimizerFactory = "clipped_adam",
-    scheduler: Component = "constant",
-    partition: Component = "single",
-    stop: Component = "steps",
+    preset: Literal["auto", "none"] = "none",
+    geometry: Component | None = None,
+    guide: Component | Program | None = None,
+    estimator: Component | None = None,
+    optimizer: Component | OptimizerFactory | None = None,
+    scheduler: Component | None = None,
+    partition: Component | None = None,
+    stop: Component | None = None,
     engine: str | Mapping[str, Any] = "auto",
     folder: str | Path | None = None,
     resume: bool = False,
@@ -64,12 +66,15 @@ def fit(
             ``model`` and ``guide`` carry the fitted values.
         args: positional arguments of model and guide. Floating-point tensors are cast to ``dtype``.
         kwargs: keyword arguments of model and guide.
-        geometry: coordinates in which the model is fitted.
-        guide: a name, a mapping or a component; or a Pyro guide, an autoguide, or an autoguide's class.
-        estimator: as a name, a mapping or a component, like the next three.
-        optimizer: also a function that makes a ``torch.optim.Optimizer`` of parameter groups.
-        scheduler: learning-rate schedule.
-        partition: which parameters are optimized together.
+        preset: ``"auto"`` chooses everything that is not said here, by the rule in docs/preset.md; ``"none"`` takes the
+            defaults below.
+        geometry: coordinates in which the model is fitted; ``"none"`` unless said.
+        guide: ``"auto_normal"`` unless said; a name, a mapping or a component; or a Pyro guide, an autoguide, or an
+            autoguide's class.
+        estimator: ``"trace"`` unless said; a name, a mapping or a component, like the next four.
+        optimizer: ``"clipped_adam"``; also a function that makes a ``torch.optim.Optimizer`` of parameter groups.
+        scheduler: learning-rate schedule; ``"constant"``.
+        partition: which parameters are optimized together; ``"single"``.
         stop: when the fit is done: after ``steps``, or ``"auto"``: earlier, when it gains no more.
         engine: what runs the fit: ``"lanes"``, ``"eager"``, or ``"auto"``: lanes where they can run it and pay.
         folder: where to save the run, checkpoints included; None saves nothing.
@@ -86,21 +91,80 @@ def fit(
         DivergedError: under ``on_nonfinite="raise"``.
 
     """
-    made = recipe_from(
-        model,
-        args,
-        kwargs,
-        geometry=geometry,
-        guide=guide,
-        estimator=estimator,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        partition=partition,
-        stop=stop,
-        engine=_engine_node(engine, settings),
-    )
-    observer = progress if isinstance(progress, Observer) else observer_for(progress, made.settings.log_every)
-    return run(made, None if folder is None else Path(folder), observer, resume)
+    groups = {
+        "geometry": geometry,
+        "guide": guide,
+        "estimator": estimator,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "partition": partition,
+        "stop": stop,
+    }
+    said = {group: value for group, value in groups.items() if value is not None}
+    node = _engine_node(engine, settings)
+    engine_keys = set(node) if isinstance(node, Mapping) else {*TUNED_ENGINE}
+    raise_if(_unknown_preset(preset))
+    where = None if folder is None else Path(folder)
+    if preset == "auto":
+        config, given, problems = specified(model, args, kwargs, **{**_DEFAULTS, **said, "engine": node})
+        raise_if(problems + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
+        chosen = Preset(config, given, frozenset(said), frozenset(engine_keys))
+        return run_preset(chosen, where, progress, resume)
+    made = recipe_from(model, args, kwargs, **{**_DEFAULTS, **said, "engine": node})
+    return run(made, where, _observer(progress, made), resume)
+
+
+def _observer(progress: bool | Observer, made: Recipe) -> Observer:
+    return progress if isinstance(progress, Observer) else observer_for(progress, made.settings.log_every)
+
+
+def _unknown_preset(preset: Any) -> list[Problem]:
+    known = preset in ("auto", "none")
+    return [] if known else [Problem.of("preset", preset, unknown("preset", str(preset), ("auto", "none")))]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What is known before the preset's rule decides about the rest."""
+
+    config: Mapping[str, Any]
+    """A node for every group, with the defaults where nothing is said."""
+    given: Mapping[str, Any]
+    """Objects that stand for a group's component."""
+    said: frozenset[str]
+    """Groups that the user has decided about."""
+    engine_keys: frozenset[str]
+    """Keys of ``engine`` of which the same is true."""
+
+    def under(self, rung: Rung) -> dict[str, Any]:
+        """The configuration with a rung's settings, where the user has said nothing."""
+        own = {group: node for group, node in rung.nodes.items() if group not in (*self.said, "engine")}
+        engine = {key: value for key, value in rung.nodes["engine"].items() if key not in self.engine_keys}
+        return {**self.config, **own, "engine": {**self.config["engine"], **engine}}
+
+
+def run_preset(
+    preset: Preset, folder: Path | None, progress: bool | Observer = False, resume: bool = False
+) -> FitResult:
+    """Fit by the rule of ``preset=auto``; the best of what was tried is saved in the folder, all of it below it.
+
+    With ``resume``, what is finished there is not fitted again. Raises as :func:`fit` does.
+    """
+    base = recipe.build(preset.config, preset.given)
+    given = {**preset.given, "model": base.source.problem}
+    if folder is not None and not resume:
+        raise_if(occupied(folder))
+
+    def attempt(number: int, rung: Rung) -> FitResult:
+        made = recipe.build({**preset.under(rung), "model": base.config["model"]}, given)
+        own = None if folder is None else folder / ATTEMPTS / f"{number + 1}"
+        return run(made, own, _observer(progress, made), resume)
+
+    result = best_of(rungs(engines.facts_of(base)), attempt)
+    if folder is not None:
+        result.write(folder)
+        draw_losses(folder)
+    return result
 
 
 def fit_many(
@@ -165,6 +229,9 @@ def _recipes(
     return found
 
 
+ATTEMPTS = "attempts"
+"""Folder, in that of a run by a preset, of all runs that were tried: a run folder each, by number."""
+
 _DEFAULTS: dict[str, Any] = {
     "geometry": "none",
     "guide": "auto_normal",
@@ -175,7 +242,7 @@ _DEFAULTS: dict[str, Any] = {
     "stop": "steps",
     "engine": "auto",
 }
-"""What :func:`fit` takes where nothing is said."""
+"""What :func:`fit` takes under ``preset="none"`` where nothing is said."""
 
 
 def _engine_node(engine: Any, settings: Mapping[str, Any]) -> Any:

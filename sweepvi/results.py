@@ -110,6 +110,8 @@ class FitResult:
     """Steps left out because something was not finite, from 1."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the numbers must know."""
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    """Under ``preset=auto``, what was tried, in order: settings, status, ELBO, k-hat, trust, seconds; else empty."""
     stopped: str = ""
     """Under ``stop=auto``, why the fit was done when it ended: that it had settled, or what it was still to gain."""
     posterior: Posterior | None = None
@@ -300,6 +302,7 @@ _SUMMARY = (
     "skipped",
     "stopped",
     "notes",
+    "attempts",
 )
 
 

@@ -47,10 +47,13 @@ MAY_IMPORT = {
     "results": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "diagnostics", "run_folder", "posterior", "evidence", "verdict"},
+    "preset": {"errors", "engine", "results", "verdict"},
     "report": {"errors", "files"},
     "progress": {"engine"},
     "config": {"errors", "refused"},
-    "api": BASE | COMPONENTS | {"registry", "recipe", "engine", "results", "run_folder", "report", "progress"},
+    "api": BASE
+    | COMPONENTS
+    | {"registry", "recipe", "engine", "results", "run_folder", "report", "progress", "preset"},
     "command": {"errors"},
     "preflight": BASE
     | {"api", "config", "engine", "recipe", "registry", "command", "results", "run_folder"}

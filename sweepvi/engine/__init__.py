@@ -1,9 +1,21 @@
 """The engine: runs a recipe."""
 
 from sweepvi.engine.checkpoint import Checkpoint, Snapshot
+from sweepvi.engine.facts import Facts, facts_of
 from sweepvi.engine.loop import fit, fit_many, restored
 from sweepvi.engine.observer import Observer
 from sweepvi.engine.outcome import Outcome
 from sweepvi.engine.trial_run import trial_run
 
-__all__ = ["Checkpoint", "Observer", "Outcome", "Snapshot", "fit", "fit_many", "restored", "trial_run"]
+__all__ = [
+    "Checkpoint",
+    "Facts",
+    "Observer",
+    "Outcome",
+    "Snapshot",
+    "facts_of",
+    "fit",
+    "fit_many",
+    "restored",
+    "trial_run",
+]

@@ -132,6 +132,11 @@ class EagerEngine:
                 self.optimization.live[name].copy_(value)
 
     @property
+    def place_notes(self) -> tuple[str, ...]:
+        """What a reader must know of the coordinates."""
+        return self.place.notes if self.place is not None else ()
+
+    @property
     def estimator_numbers(self) -> dict[str, float]:
         """The numbers in the estimator's object that may be others in another lane, by where they are."""
         estimator = self.recipe.estimator

@@ -14,6 +14,7 @@ from sweepvi.engine.fits import SKIPS_IN_A_ROW, Fits
 from sweepvi.engine.fresh_draws import Kept, room_for, sites_of
 from sweepvi.engine.full_data import coverage
 from sweepvi.engine.interrupt import Interrupt
+from sweepvi.engine.modes import covered
 from sweepvi.engine.outcome import Ledger, Outcome, float64
 from sweepvi.engine.score import SCORE_SEED, log_weights
 from sweepvi.engine.trial_run import start
@@ -106,6 +107,8 @@ class EagerFit(Fits):
         outcome = self.unscored()
         if outcome.status == "finished":
             self.score(outcome, interrupt, progress, posterior=True)
+            with self.engine.optimization.evaluated():
+                outcome.modes = covered(self.engine.place, self.engine.programs, self.engine.problem)
         return [outcome]
 
     @property
@@ -130,7 +133,7 @@ class EagerFit(Fits):
             rates={label: float64(values) for label, values in ledger.rates.items()},
             seed=self.settings.seed,
             stopped="" if self.running or self._diverged else self._watched.stopped,
-            notes=list(self._notes),
+            notes=[*self.engine.place_notes, *self._notes],
         )
 
     def score(

@@ -46,8 +46,12 @@ AT_ONCE = 16
 """Points that are evaluated together, whatever their number: one program is traced, not one for each number."""
 
 
+STEP = 1e-5
+"""Length of a step for differences of gradients, relative to the largest coordinate."""
+
+
 class Density(Protocol):
-    """Minus a log joint and its gradient, of points [K, D]; and the Hessian of minus the log joint at one."""
+    """Minus a log joint and its gradient, of points [K, D]; and products with the Hessian of that at one."""
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Values [K] and gradients [K, D]."""
@@ -55,6 +59,10 @@ class Density(Protocol):
 
     def hessian(self, x: Tensor) -> Tensor:
         """Shape [D, D]."""
+        ...
+
+    def hessian_times(self, x: Tensor, directions: Tensor) -> Tensor:
+        """Of directions [K, D]: shape [K, D]."""
         ...
 
 
@@ -93,6 +101,11 @@ class ModelLogJoint:
         """See :class:`sweepvi.geometry.LogJoint`."""
         self.evaluations += self.size
         return -self._density.hessian(x)
+
+    def hessian_times(self, x: Tensor, directions: Tensor) -> Tensor:
+        """See :class:`sweepvi.geometry.LogJoint`."""
+        self.evaluations += 2 * len(directions)
+        return -self._density.hessian_times(x, directions)
 
 
 @contextmanager
@@ -181,22 +194,28 @@ class _CapturedDensity:
 
     def hessian(self, x: Tensor) -> Tensor:
         try:
-            return self._of_gradients(x)
+            return self._of_gradients(x, torch.eye(len(x)).to(x))
         except (RuntimeError, NotImplementedError):
             # Some operations have no forward derivative.
             return jacrev(grad(self._loss))(x).detach()
 
-    def _of_gradients(self, x: Tensor) -> Tensor:
-        """The Hessian's rows, each the derivative of another point's gradient."""
+    def hessian_times(self, x: Tensor, directions: Tensor) -> Tensor:
+        try:
+            return self._of_gradients(x, directions)
+        except (RuntimeError, NotImplementedError):
+            return differences(self, x, directions)
+
+    def _of_gradients(self, x: Tensor, directions: Tensor) -> Tensor:
+        """Rows of the Hessian times directions, each the derivative of another point's gradient."""
         points = x.expand(AT_ONCE, -1)
 
         def gradients(points: Tensor) -> Tensor:
             return self._graph.module(points, *self._graph.constants)[0]
 
         rows = []
-        for part in torch.eye(len(x)).to(x).split(AT_ONCE):
-            directions = torch.cat([part, part.new_zeros(AT_ONCE - len(part), len(x))])
-            rows.append(jvp(gradients, (points,), (directions,))[1][: len(part)])
+        for part in directions.split(AT_ONCE):
+            padded = torch.cat([part, part.new_zeros(AT_ONCE - len(part), len(x))])
+            rows.append(jvp(gradients, (points,), (padded,))[1][: len(part)])
         return torch.cat(rows).detach()
 
     def _loss(self, x: Tensor) -> Tensor:
@@ -228,10 +247,22 @@ class _EagerDensity:
         found = self._differences(x, 1e-4 * curvature.clamp(min=1e-8).rsqrt())
         return 0.5 * (found + found.mT)
 
+    def hessian_times(self, x: Tensor, directions: Tensor) -> Tensor:
+        return differences(self, x, directions)
+
     def _differences(self, x: Tensor, step: Tensor) -> Tensor:
         _, up = self(x + torch.diag(step))
         _, down = self(x - torch.diag(step))
         return (up - down) / (2.0 * step[:, None])
+
+
+def differences(density: Density, x: Tensor, directions: Tensor) -> Tensor:
+    """The Hessian times directions, by central differences of gradients: shape [K, D]."""
+    size = directions.norm(dim=-1, keepdim=True).clamp(min=1e-300)
+    step = STEP * (1.0 + x.abs().max()) / size
+    _, up = density(x + step * directions)
+    _, down = density(x - step * directions)
+    return (up - down) / (2.0 * step)
 
 
 def _trace(problem: Problem, start: str) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 
@@ -53,6 +56,21 @@ class AffineMap(nn.Module):
         if self.directions is not None and self.stretch is not None:
             z = z + ((z @ self.directions) * (self.stretch - 1.0)) @ self.directions.mT
         return self.loc + self.scale * z
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Z of x, shape [..., D]."""
+        z = (x - self.loc) / self.scale
+        if self.directions is not None and self.stretch is not None:
+            z = z + ((z @ self.directions) * (1.0 / self.stretch - 1.0)) @ self.directions.mT
+        if self.factor is None:
+            return z
+        solved = torch.linalg.solve_triangular(self.factor, z.reshape(-1, self.size).mT, upper=False)
+        return solved.mT.reshape(z.shape)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Of the normal that a standard normal z becomes, at x, shape [..., D]: shape [...]."""
+        z = self.inverse(x)
+        return -0.5 * (z * z).sum(-1) - 0.5 * self.size * math.log(2.0 * math.pi) - self.log_volume()
 
     def log_volume(self) -> Tensor:
         """Log of the factor by which volumes change from z to x: shape []."""

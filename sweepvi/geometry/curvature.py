@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FLAT = 1e-10
+FLAT = 1e-12
 """Curvature along an eigenvector, relative to the largest in scaled coordinates, below which it is flat or wrong."""
 
 

@@ -23,6 +23,8 @@ class Mode:
     """Laplace's estimate: log of the integral of the normal that has the density and curvature of this point."""
     found: int
     """Searches that ended here."""
+    factor: Tensor
+    """Of the covariance of the normal that fits it there: lower triangular, shape [D, D]."""
 
 
 @dataclass(frozen=True)

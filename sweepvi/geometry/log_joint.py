@@ -26,3 +26,7 @@ class LogJoint(Protocol):
     def hessian(self, x: Tensor) -> Tensor:
         """The Hessian at a point of shape [D]: shape [D, D]."""
         ...
+
+    def hessian_times(self, x: Tensor, directions: Tensor) -> Tensor:
+        """The Hessian at a point of shape [D] times each of several directions, shape [K, D]: shape [K, D]."""
+        ...

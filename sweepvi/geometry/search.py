@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,9 +33,12 @@ class Peak:
     """Whether the gradient vanishes there and the curvature is positive in all directions."""
 
 
-def searches(log_joint: LogJoint, count: int, seed: int) -> list[Path]:
-    """Searches from ``count`` points, highest end first; ``NoGeometryError`` if the density is finite at none."""
-    paths = [path for path in ascend(log_joint, log_joint.starts(count, seed)) if len(path.points) > 1]
+def searches(log_joint: LogJoint, count: int, seed: int, most: int = 1000) -> list[Path]:
+    """Searches from ``count`` points, highest end first; ``NoGeometryError`` if the density is finite at none.
+
+    They call it ``most`` times.
+    """
+    paths = [path for path in ascend(log_joint, log_joint.starts(count, seed), most) if len(path.points) > 1]
     if not paths:
         raise NoGeometryError("the log joint density, or its gradient, is not finite at any starting point")
     return sorted(paths, key=lambda path: float(path.values[-1]), reverse=True)
@@ -62,17 +65,14 @@ def peaks(log_joint: LogJoint, paths: list[Path]) -> list[Peak]:
                 ends.append(1)
             else:
                 ends[near] += 1
-    counted = [
-        Peak(Mode(peak.mode.point, peak.mode.log_joint, peak.mode.log_evidence, count), peak.curvature, peak.arrived)
-        for peak, count in zip(found, ends, strict=True)
-    ]
+    counted = [replace(peak, mode=replace(peak.mode, found=count)) for peak, count in zip(found, ends, strict=True)]
     return sorted(counted, key=lambda peak: (peak.arrived, peak.mode.log_evidence), reverse=True)
 
 
 def _peak(log_joint: LogJoint, point: Tensor, curvature: Curvature, arrived: bool) -> Peak:
     value = float(log_joint(point[None])[0][0])
     evidence = value + 0.5 * log_joint.size * math.log(2.0 * math.pi) + float(curvature.log_volume)
-    return Peak(Mode(point, value, evidence, 1), curvature, arrived)
+    return Peak(Mode(point, value, evidence, 1, curvature.factor), curvature, arrived)
 
 
 def _distance(point: Tensor, peak: Peak) -> float:

@@ -96,9 +96,11 @@ class Couplings(TransformModule):
     def __init__(self, size: int, count: int, width: int) -> None:
         super().__init__()
         rows = []
+        # Orders of its own: fits under different seeds have the same layers, and can run as one program.
+        orders = torch.Generator("cpu").manual_seed(0)
         for number in range(count):
-            order = torch.arange(size) if number < 2 else torch.randperm(size)
-            own = (order < (size + 1) // 2).to(torch.get_default_dtype())
+            order = torch.arange(size) if number < 2 else torch.randperm(size, generator=orders, device="cpu")
+            own = (order < (size + 1) // 2).to(torch.zeros(0))
             rows.append(own if number % 2 == 0 else 1.0 - own)
         self.register_buffer("masks", torch.stack(rows))
         self.entry = nn.ModuleList(nn.Linear(size, width) for _ in range(count))

@@ -9,7 +9,7 @@ Step-Size on Flow VI", 2024.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sweepvi.engine.facts import Facts
@@ -39,18 +39,20 @@ class Rung:
     """By group, with the keys that are not default."""
     note: str = ""
     """What a reader must know about a fit by these."""
+    needs_mode: bool | None = None
+    """Whether it is tried only where a mode was found, or only where none was; None if that does not matter."""
 
 
 def rungs(facts: Facts) -> list[Rung]:
     """What to try for a model, in order."""
     if facts.why_no_geometry or facts.size > WHITENED:
         return [_plain(facts)]
-    if facts.size > FULL:
-        return [_whitened(geometry, "auto_diagonal_normal", facts) for geometry in ("laplace", "pathfinder")]
+    guides = ("auto_multivariate_normal", "auto_real_nvp") if facts.size <= FULL else ("auto_diagonal_normal",)
+    first, *more = [_whitened("laplace", guide, facts) for guide in guides]
     return [
-        _whitened("laplace", "auto_multivariate_normal", facts),
-        _whitened("laplace", "auto_real_nvp", facts),
-        _whitened("pathfinder", "auto_real_nvp", facts),
+        first,
+        *(replace(rung, needs_mode=True) for rung in more),
+        replace(_whitened("pathfinder", guides[-1], facts), needs_mode=False),
     ]
 
 
@@ -63,9 +65,9 @@ def _whitened(geometry: str, guide: str, facts: Facts) -> Rung:
             "geometry": {"name": geometry},
             "guide": {"name": guide},
             "estimator": _estimator(facts, particles),
-            "optimizer": {"name": "adam", "lr": 0.01 if flow else 0.02},
+            "optimizer": {"name": "adam", "lr": 0.01 if flow else 0.05},
             "scheduler": {"name": "cosine"},
-            "engine": {"steps": 2000 if flow else 1500, "dtype": "float64", **({"restarts": 1} if flow else {})},
+            "engine": {"steps": 2000 if flow else 600, "dtype": "float64", **({"restarts": 1} if flow else {})},
         },
     )
 

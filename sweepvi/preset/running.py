@@ -9,6 +9,7 @@ from typing import Any
 from sweepvi.errors import ConfigError
 from sweepvi.preset.rules import Rung
 from sweepvi.results import FitResult
+from sweepvi.verdict import K_GOOD
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,14 @@ def best_of(rungs: Sequence[Rung], fit: Callable[[int, Rung], FitResult]) -> Fit
     """
     attempts: list[Attempt] = []
     for number, rung in enumerate(rungs):
+        if rung.needs_mode is not None and rung.needs_mode != _has_mode(attempts):
+            continue
         try:
             result = fit(number, rung)
         except ConfigError as error:
+            attempts.append(Attempt(rung.name, None, str(error)))
             if number + 1 == len(rungs) and not any(attempt.result for attempt in attempts):
                 raise
-            attempts.append(Attempt(rung.name, None, str(error)))
             continue
         if rung.note:
             result.notes.append(rung.note)
@@ -68,8 +71,24 @@ def best_of(rungs: Sequence[Rung], fit: Callable[[int, Rung], FitResult]) -> Fit
     return best
 
 
+def _has_mode(attempts: Sequence[Attempt]) -> bool:
+    """Whether a geometry has found a mode, as far as is known."""
+    return any(attempt.result is not None and not _doubts_geometry(attempt.result) for attempt in attempts)
+
+
+def _doubts_geometry(result: FitResult) -> bool:
+    return any(note.startswith("geometry:") for note in result.notes)
+
+
 def _ends(result: FitResult) -> bool:
-    return result.status == "interrupted" or (result.verdict is not None and result.verdict.trust == "yes")
+    """Whether nothing better is worth a try: a fit that can be trusted, and whose weights have finite variance."""
+    if result.status == "interrupted":
+        return True
+    verdict = result.verdict
+    if verdict is None or verdict.trust != "yes":
+        return False
+    k_hat = verdict.numbers["k_hat"]
+    return k_hat is not None and k_hat < K_GOOD
 
 
 def _rank(result: FitResult) -> tuple[bool, float]:

@@ -28,6 +28,7 @@ from sweepvi.engine.lanes.lane_snapshot import courses_of, load_watches, put_cou
 from sweepvi.engine.lanes.memory import demand_room, most_lanes
 from sweepvi.engine.lanes.record import Course
 from sweepvi.engine.lanes.watching import chunk_of, look
+from sweepvi.engine.modes import covered
 from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.outcome import Outcome, Restart
 from sweepvi.engine.trial_run import start
@@ -358,6 +359,7 @@ class LaneFits(Fits):
         with engine.undone():
             engine.move_to(self._captured.unpacked(ended.result))
             fitted = engine.fitted()
+            modes = covered(engine.place, engine.programs, engine.problem) if ended.status == "finished" else None
         share = len(all_of_it) / len(self._lanes)
         ends = [lane.ended for lane in all_of_it if lane.ended is not None]
         several = len(ends) > 1
@@ -378,7 +380,8 @@ class LaneFits(Fits):
             engine="lanes",
             stopped=ended.stopped,
             compiled_from=self._cohort.stepping.compiled_from,
-            notes=[note for note in (self._cohort.stepping.note,) if note],
+            notes=[note for note in (*engine.place_notes, self._cohort.stepping.note) if note],
+            modes=modes,
             restarts=[
                 Restart(lane.entrant.seed, end.status, end.message, end.log_weights)
                 for lane, end in zip(all_of_it, ends, strict=True)
