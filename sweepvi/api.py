@@ -66,8 +66,8 @@ def fit(
             ``model`` and ``guide`` carry the fitted values.
         args: positional arguments of model and guide. Floating-point tensors are cast to ``dtype``.
         kwargs: keyword arguments of model and guide.
-        preset: ``"auto"`` chooses everything that is not said here, by the rule in docs/preset.md; ``"none"`` takes the
-            defaults below.
+        preset: ``"auto"`` chooses everything that is not said here, by the rule in docs/geometry.md; ``"none"`` takes
+            the defaults below.
         geometry: coordinates in which the model is fitted; ``"none"`` unless said.
         guide: ``"auto_normal"`` unless said; a name, a mapping or a component; or a Pyro guide, an autoguide, or an
             autoguide's class.

@@ -30,6 +30,9 @@ weights of a normal's worth of them span e²⁰; a density that is wrong somewhe
 ESS_LEAST = 100.0
 """Effective draws below which a corrected mean has an error of a tenth of the standard deviation."""
 
+SPREAD_NONE = 0.01
+"""Below this, all draws weigh the same to a hundredth: there is no tail for a k-hat, and nothing to mend."""
+
 SHIFT_LARGE = 0.5
 """Of corrected from plain means, in standard deviations."""
 
@@ -209,7 +212,9 @@ def _gradient(evidence: Evidence) -> _Doubt | None:
 
 
 def _k_hat(evidence: Evidence) -> _Doubt | None:
-    k, limit = evidence.k_hat, k_limit(evidence.draws)
+    k, limit, sd = evidence.k_hat, k_limit(evidence.draws), evidence.sd_log_weights
+    if sd is not None and sd < SPREAD_NONE:
+        return None
     if k is None:
         return _Doubt("caution", f"no k-hat: {evidence.why_no_k_hat or 'too few draws, or weights without a tail'}")
     if k >= K_NO_MEAN:

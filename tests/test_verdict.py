@@ -33,6 +33,7 @@ CASES = {
     "interrupted": ({"status": "interrupted"}, "no", "interrupted"),
     "a weight is not finite": ({"nonfinite": 1}, "no", "1 of 10,000 log weights are not finite"),
     "no draws": ({"draws": 0, "k_hat": None, "sd_log_weights": None, "ess": None}, "caution", "no draws"),
+    "all weights alike": ({"k_hat": None, "sd_log_weights": 1e-9}, "yes", None),
     "no k-hat": ({"k_hat": None, "why_no_k_hat": "reason"}, "caution", "no k-hat: reason"),
     "k-hat just usable": ({"k_hat": 0.69}, "yes", None),
     "k-hat too high": ({"k_hat": 0.7}, "caution", "k-hat 0.70 is above 0.70"),

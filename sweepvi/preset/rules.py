@@ -1,4 +1,4 @@
-"""The rule of ``preset=auto``: facts of a model in, settings out, told in docs/preset.md.
+"""The rule of ``preset=auto``: facts of a model in, settings out, told in docs/geometry.md.
 
 A rung is tried where the one before it has not led to a fit that can be trusted. Why whitened coordinates go before
 everything else: docs/geometry.md. Sticking the landing, many particles and flows: Agrawal, Sheldon & Domke, "Advances

@@ -88,7 +88,8 @@ def _ends(result: FitResult) -> bool:
     if verdict is None or verdict.trust != "yes":
         return False
     k_hat = verdict.numbers["k_hat"]
-    return k_hat is not None and k_hat < K_GOOD
+    # There is none where all draws weigh the same.
+    return k_hat is None or k_hat < K_GOOD
 
 
 def _rank(result: FitResult) -> tuple[bool, float]:
