@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch.func import grad_and_value, hessian, vmap
+from torch.func import grad, grad_and_value, jacrev, vjp, vmap
 
 
 class Density:
@@ -24,10 +24,11 @@ class Density:
         return values, gradients
 
     def hessian(self, x):
-        return hessian(self.function)(x)
+        return jacrev(grad(self.function))(x)
 
     def hessian_times(self, x, directions):
-        return vmap(lambda v: torch.func.jvp(torch.func.grad(self.function), (x,), (v,))[1])(directions)
+        times = vjp(grad(self.function), x)[1]  # A Hessian is symmetric.
+        return vmap(lambda v: times(v)[0])(directions)
 
 
 def covariance(affine):

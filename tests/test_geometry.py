@@ -371,7 +371,7 @@ def large(size=2000):
         return -0.5 * (z @ z - ((z @ basis) ** 2 * (extra / (1 + extra))).sum())
 
     truth = AffineMap(mean, scale, None, basis, (1 + extra).sqrt())
-    return Density(function, size, torch.zeros(2, size, dtype=F64)), truth
+    return Density(function, size, torch.zeros(1, size, dtype=F64)), truth
 
 
 def test_laplace_of_many_coordinates_is_diagonal_and_low_rank():

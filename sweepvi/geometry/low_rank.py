@@ -27,9 +27,9 @@ CLIMBS = 3
 """Searches in scaled coordinates, each in those of the end of the one before."""
 DIRECTIONS = 40
 """Directions that are told apart at most: half of the least curvature, half of the most."""
-ACCURACY = 1e-3
+ACCURACY = 1e-2
 """Relative, of curvature along them."""
-ROUNDS = 30
+ROUNDS = 8
 """Restarts of Lanczos's iteration before what has converged must do."""
 
 
