@@ -153,7 +153,7 @@ def run_preset(
     base = recipe.build(preset.config, preset.given)
     given = {**preset.given, "model": base.source.problem}
     if folder is not None and not resume:
-        raise_if(occupied(folder))
+        raise_if(occupied(folder) or occupied(folder / ATTEMPTS / "1"))
 
     def attempt(number: int, rung: Rung) -> FitResult:
         made = recipe.build({**preset.under(rung), "model": base.config["model"]}, given)

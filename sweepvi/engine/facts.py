@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro import poutine
-from pyro.infer.autoguide.initialization import InitMessenger
 
 from sweepvi.engine.environment import device_of, dtype_of, environment
+from sweepvi.engine.log_joint import started_trace
 from sweepvi.errors import ConfigError, Problem, listed
 from sweepvi.estimators.sites import is_countable, is_latent
 from sweepvi.geometry import Coordinates, NoGeometryError
-from sweepvi.guides.initial import init_values
+from sweepvi.guides.own import brought
 from sweepvi.loading import described
 from sweepvi.programs import reachable_modules
 from sweepvi.recipe import Recipe
@@ -38,10 +37,9 @@ def facts_of(recipe: Recipe) -> Facts:
     settings = recipe.settings
     with environment(settings, reachable_modules(recipe.reach())):
         problem = recipe.problem.to(dtype_of(settings), device_of(settings))
-        model = InitMessenger(init_values("median"))(problem.model)
         try:
             with torch.no_grad():
-                trace = poutine.trace(model).get_trace(*problem.args, **problem.kwargs)
+                trace = started_trace(problem, "median")
         except (Exception, SystemExit) as error:
             raise ConfigError([Problem("model", f"does not run on its data: {described(error)}")]) from error
         return _facts(trace, recipe)
@@ -59,5 +57,4 @@ def _facts(trace: Any, recipe: Recipe) -> Facts:
     except NoGeometryError as error:
         why = why or str(error)
         size = sum(site["value"].numel() for name, site in nodes if is_latent(site) and name not in summed)
-    owner = getattr(recipe.problem.model, "__self__", recipe.problem.model)
-    return Facts(size, tuple(summed), why, callable(getattr(owner, "guide", None)))
+    return Facts(size, tuple(summed), why, brought(recipe.problem.model) is not None)

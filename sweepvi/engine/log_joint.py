@@ -122,7 +122,7 @@ def log_joint_of(recipe: Recipe) -> Iterator[ModelLogJoint]:
         problem = recipe.problem.to(dtype_of(settings), device_of(settings))
         problem = replace(problem, model=recipe.estimator.configured(problem.model))
         with torch.no_grad():
-            coordinates = Coordinates.of(_trace(problem, "median"))
+            coordinates = Coordinates.of(started_trace(problem, "median"))
         identity = AffineMap(torch.zeros(coordinates.size), torch.ones(coordinates.size))
         engine = EagerEngine(_point_recipe(recipe, settings, coordinates, identity), isolation)
         others = [name for name in engine.optimization.live if name != POINT]
@@ -265,10 +265,11 @@ def differences(density: Density, x: Tensor, directions: Tensor) -> Tensor:
     return (up - down) / (2.0 * step)
 
 
-def _trace(problem: Problem, start: str) -> Any:
+def started_trace(problem: Problem, start: str) -> Any:
+    """The trace of a model whose latent variables are where ``init=start`` has them."""
     model = InitMessenger(init_values(start))(problem.model)
     return poutine.trace(model).get_trace(*problem.args, **problem.kwargs)
 
 
 def _start(problem: Problem, coordinates: Coordinates, start: str) -> Tensor:
-    return coordinates.packed(_trace(problem, start)).to(torch.float64)
+    return coordinates.packed(started_trace(problem, start)).to(torch.float64)

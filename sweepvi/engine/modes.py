@@ -11,10 +11,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from sweepvi.engine.outcome import Mode
+from sweepvi.engine.outcome import ModeCoverage
 from sweepvi.estimators.sites import WHITENED
-from sweepvi.geometry import Mode as Found
-from sweepvi.geometry import Place
+from sweepvi.geometry import Mode, Place
 from sweepvi.guides.guide import Program
 from sweepvi.problem import Problem
 
@@ -27,7 +26,7 @@ WITHIN = 5.0
 """Standard deviations of the squared distance, beyond its mean, within which a draw is of a mode's normal."""
 
 
-def covered(place: Place | None, programs: Mapping[str, Program], problem: Problem) -> list[Mode] | None:
+def covered(place: Place | None, programs: Mapping[str, Program], problem: Problem) -> list[ModeCoverage] | None:
     """The modes that a geometry has found, and how much of the guide is at each; None if nobody has looked.
 
     Runs the guide as it stands: ``log_q`` of a mode is the log of the share of draws that are within its normal.
@@ -36,10 +35,10 @@ def covered(place: Place | None, programs: Mapping[str, Program], problem: Probl
     if place is None or not place.modes:
         return None
     if len(place.modes) == 1:
-        return [Mode(place.modes[0].log_evidence, 0.0)]
+        return [ModeCoverage(place.modes[0].log_evidence, 0.0)]
     drawn = _drawn(place, programs, problem)
     return [
-        Mode(mode.log_evidence, math.log(share) if (share := _share(mode, drawn)) else -math.inf)
+        ModeCoverage(mode.log_evidence, math.log(share) if (share := _share(mode, drawn)) else -math.inf)
         for mode in place.modes
     ]
 
@@ -55,7 +54,7 @@ def _drawn(place: Place, programs: Mapping[str, Program], problem: Problem) -> T
     return place.affine(torch.stack(rows))
 
 
-def _share(mode: Found, drawn: Tensor) -> float:
+def _share(mode: Mode, drawn: Tensor) -> float:
     apart = torch.linalg.solve_triangular(mode.factor, (drawn - mode.point).mT, upper=False)
     size = len(mode.point)
     return float(((apart**2).sum(0) < size + WITHIN * math.sqrt(2.0 * size)).double().mean())

@@ -30,8 +30,8 @@ class Restart:
 
 
 @dataclass(frozen=True)
-class Mode:
-    """A maximum of the posterior's density, in unconstrained coordinates."""
+class ModeCoverage:
+    """How much of the guide is at a maximum of the posterior's density, in unconstrained coordinates."""
 
     log_evidence: float
     """Laplace's approximation of the mass around it: of log p(data), were there no other."""
@@ -79,7 +79,7 @@ class Outcome:
     """What else a reader must know."""
     fresh: FreshDraws | None = None
     """What draws at the end show of the posterior; None unless the fit finished."""
-    modes: list[Mode] | None = None
+    modes: list[ModeCoverage] | None = None
     """Where the posterior's density has maxima; None if nobody looked."""
     restarts: list[Restart] = field(default_factory=list)
     """All the fits from which this was chosen, itself among them; empty if there were no others."""

@@ -17,6 +17,9 @@ LENGTHS = tuple(0.5**power for power in range(12))
 ARRIVED = 1e-6
 """Nats that the log density would gain by a Newton step, below which the point is a mode."""
 
+NEAR = 1e-2
+"""Standard deviations from a mode within which a search that gains no more has arrived at it."""
+
 
 def finish(log_joint: LogJoint, point: Tensor) -> tuple[Tensor, Curvature | None, bool]:
     """The maximum near a point of shape [D], the normal there (None if there is none), and whether it is a maximum."""
@@ -37,5 +40,5 @@ def finish(log_joint: LogJoint, point: Tensor) -> tuple[Tensor, Curvature | None
         if not bool(values[best] > value):
             break
         point, value, gradient = trials[best], values[best], gradients[best]
-    arrived = curvature is not None and curvature.raised == 0 and float((gradient @ curvature.factor).norm()) < 1e-2
+    arrived = curvature is not None and curvature.raised == 0 and float((gradient @ curvature.factor).norm()) < NEAR
     return point, curvature, arrived

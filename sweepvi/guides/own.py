@@ -15,6 +15,13 @@ from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.guide import Guide, Program
 
 
+def brought(model: Any) -> Program | None:
+    """The guide that a model brings, or that the object brings whose method it is; None if there is none."""
+    owner = model.__self__ if isinstance(model, types.MethodType) else model
+    guide = getattr(owner, "guide", None)
+    return guide if callable(guide) else None
+
+
 @dataclass(frozen=True)
 class OwnGuide(Guide):
     """The guide that the model brings: its attribute or method guide."""
@@ -29,9 +36,8 @@ class OwnGuide(Guide):
         A method of an object has that object's guide. What an estimator wraps around a model hides it, so this is asked
         before.
         """
-        owner = model.__self__ if isinstance(model, types.MethodType) else model
-        guide = getattr(owner, "guide", None)
-        if callable(guide):
+        guide = brought(model)
+        if guide is not None:
             return GivenGuide(guide)
         message = "the model brings none; use auto_normal, or give the model a method (or attribute) guide"
         raise ConfigError([Problem.of("guide", "own", message)])

@@ -14,11 +14,8 @@ from typing import Any
 
 from sweepvi.engine.facts import Facts
 
-TUNED = ("geometry", "guide", "estimator", "optimizer", "scheduler", "partition", "stop")
-"""Groups that the preset decides about, as far as the user has said nothing."""
-
 TUNED_ENGINE = ("steps", "dtype", "restarts", "noise")
-"""Keys of ``engine`` of which the same is true."""
+"""Keys of ``engine`` that the preset decides about, as far as the user has said nothing."""
 
 FULL = 200
 """Latent scalars up to which a covariance is fitted in full, and bent by a flow: it has D(D+3)/2 parameters."""
