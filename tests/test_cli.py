@@ -43,6 +43,7 @@ RESULT_KEYS = {
     "message",
     "elbo",
     "elbo_se",
+    "attempts",
     "elbo_per_datum",
     "data_size",
     "compiled_from",

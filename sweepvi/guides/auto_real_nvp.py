@@ -22,6 +22,9 @@ from torch.distributions import constraints
 from sweepvi.guides.guide import Program, ScaledAutoGuide
 from sweepvi.keys import Key
 
+NARROW = 32
+"""Width from which on hidden units count for less each, so that all together do not count for more."""
+
 LARGEST = 2.0
 """Of the logarithm of a factor of one layer, softly."""
 
@@ -103,6 +106,8 @@ class Couplings(TransformModule):
             own = (order < (size + 1) // 2).to(torch.zeros(0))
             rows.append(own if number % 2 == 0 else 1.0 - own)
         self.register_buffer("masks", torch.stack(rows))
+        # A step of an optimizer moves all weights at once: without this, a wide network goes as much farther by it.
+        self.share = min(1.0, NARROW / width)
         self.entry = nn.ModuleList(nn.Linear(size, width) for _ in range(count))
         self.exit = nn.ModuleList(nn.Linear(width, 2 * size) for _ in range(count))
         for layer in self.exit:
@@ -113,7 +118,7 @@ class Couplings(TransformModule):
     def _factors(self, place: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log factors and shifts of a layer, zero where it keeps x, from what it keeps: shape [..., D] each."""
         kept = self.masks[place]
-        found = self.exit[place](torch.tanh(self.entry[place](x * kept)))
+        found = self.exit[place](torch.tanh(self.entry[place](x * kept)) * self.share)
         log_factor, shift = found.chunk(2, dim=-1)
         return (1.0 - kept) * LARGEST * torch.tanh(log_factor / LARGEST), (1.0 - kept) * shift
 
