@@ -6,12 +6,17 @@ sweepvi refuses under every engine. Programs beyond these have ``test_lane_progr
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from lane_parity import agree, agree_with, as_lanes, capture, eagerly, recipe
+from posteriordb_data import made_up
 
 import sweepvi
 from sweepvi import registry
@@ -37,8 +42,18 @@ def keys_of(group, name):
     return {spec.name: spec.default for spec in next(r for r in registry.rows(group) if r.name == name).specs()}
 
 
+@cache
+def made_up_posteriors():
+    """A folder with a little data for every posterior of posteriordb."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return made_up(folder / "posteriordb")
+
+
 def model_node(name):
     """A model at a size at which a test is quick: minibatches where it has them."""
+    if name == "posteriordb":
+        return {"name": name, "posterior": "kidscore_interaction", "folder": str(made_up_posteriors())}
     small = {"batch_size": 16, "hidden": [6, 4] if name == "digits_sbn" else [6], "latent": 2}
     return {"name": name, **{key: value for key, value in small.items() if key in keys_of("model", name)}}
 

@@ -71,6 +71,9 @@ def names_in(value: Any) -> frozenset[str]:
 class TrackDraws(Messenger):
     """Inside, every draw that cannot be differentiated carries the name of its site.
 
+    Guide and model run inside one of these, one after the other: a value that the guide has drawn is the guide's,
+    whatever the model's own distribution of it can do.
+
     Attributes:
         escaped: names of sites whose draws the program has used outside tensor operations.
 
@@ -79,14 +82,13 @@ class TrackDraws(Messenger):
     def __init__(self) -> None:
         super().__init__()
         self.escaped: set[str] = set()
+        self._drawn: set[str] = set()
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if (
-            msg["type"] == "sample"
-            and not msg["is_observed"]
-            and not is_subsample(msg)
-            and not getattr(msg["fn"], "has_rsample", False)
-        ):
+        if msg["type"] != "sample" or msg["is_observed"] or is_subsample(msg) or msg["name"] in self._drawn:
+            return
+        self._drawn.add(msg["name"])
+        if not getattr(msg["fn"], "has_rsample", False):
             names = names_in(msg["value"]) | {msg["name"]}
             msg["value"] = Tracked.of(plain(msg["value"]), names, self.escaped)
 
