@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from pyro.optim import PyroOptim
 
 from sweepvi import engine as engines
+from sweepvi import preset as presets
 from sweepvi import recipe, registry
-from sweepvi.engine import Checkpoint, Observer
-from sweepvi.errors import ConfigError, DivergedError, Problem, collected, raise_if, unknown
+from sweepvi.engine import Observer
+from sweepvi.errors import ConfigError, Problem, collected, raise_if, unknown
 from sweepvi.estimators import Estimator
-from sweepvi.files import write_atomically
 from sweepvi.geometry import Geometry
 from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.guide import Guide, Program
@@ -23,15 +23,13 @@ from sweepvi.keys import Keyed
 from sweepvi.loading import path_of
 from sweepvi.optim import Rule
 from sweepvi.partition import Partition
-from sweepvi.preset import TUNED_ENGINE, Rung, best_of, rungs
 from sweepvi.problem import Model, given_problem
 from sweepvi.programs import FittedProgram
 from sweepvi.progress import observer_for
 from sweepvi.recipe import OptimizerFactory, Recipe
 from sweepvi.registry import GIVEN
-from sweepvi.report import draw_losses
-from sweepvi.results import FitResult, from_outcome, occupied
-from sweepvi.run_folder import CHECKPOINT, CONFIG, config_text
+from sweepvi.results import FitResult, from_outcome
+from sweepvi.runs import raise_if_demanded, run
 from sweepvi.schedule import Schedule
 from sweepvi.settings import Settings
 from sweepvi.stopping import Stop
@@ -45,7 +43,7 @@ def fit(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    preset: Literal["auto", "none"] = "none",
+    preset: str | None = None,
     geometry: Component | None = None,
     guide: Component | Program | None = None,
     estimator: Component | None = None,
@@ -66,8 +64,9 @@ def fit(
             ``model`` and ``guide`` carry the fitted values.
         args: positional arguments of model and guide. Floating-point tensors are cast to ``dtype``.
         kwargs: keyword arguments of model and guide.
-        preset: ``"auto"`` chooses everything that is not said here, by the rule in docs/geometry.md; ``"none"`` takes
-            the defaults below.
+        preset: ``"auto"`` chooses everything that is not said here, by the rule in docs/presets.md; so does None where
+            nothing of the following is said, nor ``steps``, ``dtype``, ``restarts`` or ``noise``. ``"laplace_flow"``
+            and others are ready settings. ``"none"`` takes the defaults below.
         geometry: coordinates in which the model is fitted; ``"none"`` unless said.
         guide: ``"auto_normal"`` unless said; a name, a mapping or a component; or a Pyro guide, an autoguide, or an
             autoguide's class.
@@ -100,17 +99,18 @@ def fit(
         "partition": partition,
         "stop": stop,
     }
-    said = {group: value for group, value in groups.items() if value is not None}
-    node = _engine_node(engine, settings)
-    engine_keys = set(node) if isinstance(node, Mapping) else {*TUNED_ENGINE}
-    raise_if(_unknown_preset(preset))
+    chosen = {group: value for group, value in groups.items() if value is not None}
     where = None if folder is None else Path(folder)
-    if preset == "auto":
-        config, given, problems = specified(model, args, kwargs, **{**_DEFAULTS, **said, "engine": node})
-        raise_if(problems + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
-        chosen = Preset(config, given, frozenset(said), frozenset(engine_keys))
-        return run_preset(chosen, where, progress, resume)
-    made = recipe_from(model, args, kwargs, **{**_DEFAULTS, **said, "engine": node})
+    parts = {**DEFAULTS, **chosen, "engine": _engine_node(engine, settings)}
+    config, given, problems = specified(model, args, kwargs, **parts)
+    raise_if(problems + _unknown_preset(preset) + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
+    keys = [f"engine.{key}" for key in config["engine"]]
+    left = presets.said(config, DEFAULTS, [*chosen, *keys])
+    if preset in presets.PORTFOLIO:
+        config = presets.under(config, presets.PORTFOLIO[preset], left)
+    elif preset == "auto" or (preset is None and not left):
+        return presets.climb(presets.ladder(config, given, left), where, lambda made: _observer(progress, made), resume)
+    made = recipe.build(config, given)
     return run(made, where, _observer(progress, made), resume)
 
 
@@ -119,52 +119,8 @@ def _observer(progress: bool | Observer, made: Recipe) -> Observer:
 
 
 def _unknown_preset(preset: Any) -> list[Problem]:
-    known = preset in ("auto", "none")
-    return [] if known else [Problem.of("preset", preset, unknown("preset", str(preset), ("auto", "none")))]
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What is known before the preset's rule decides about the rest."""
-
-    config: Mapping[str, Any]
-    """A node for every group, with the defaults where nothing is said."""
-    given: Mapping[str, Any]
-    """Objects that stand for a group's component."""
-    said: frozenset[str]
-    """Groups that the user has decided about."""
-    engine_keys: frozenset[str]
-    """Keys of ``engine`` of which the same is true."""
-
-    def under(self, rung: Rung) -> dict[str, Any]:
-        """The configuration with a rung's settings, where the user has said nothing."""
-        own = {group: node for group, node in rung.nodes.items() if group not in (*self.said, "engine")}
-        engine = {key: value for key, value in rung.nodes["engine"].items() if key not in self.engine_keys}
-        return {**self.config, **own, "engine": {**self.config["engine"], **engine}}
-
-
-def run_preset(
-    preset: Preset, folder: Path | None, progress: bool | Observer = False, resume: bool = False
-) -> FitResult:
-    """Fit by the rule of ``preset=auto``; the best of what was tried is saved in the folder, all of it below it.
-
-    With ``resume``, what is finished there is not fitted again. Raises as :func:`fit` does.
-    """
-    base = recipe.build(preset.config, preset.given)
-    given = {**preset.given, "model": base.source.problem}
-    if folder is not None and not resume:
-        raise_if(occupied(folder) or occupied(folder / ATTEMPTS / "1"))
-
-    def attempt(number: int, rung: Rung) -> FitResult:
-        made = recipe.build({**preset.under(rung), "model": base.config["model"]}, given)
-        own = None if folder is None else folder / ATTEMPTS / f"{number + 1}"
-        return run(made, own, _observer(progress, made), resume)
-
-    result = best_of(rungs(engines.facts_of(base)), attempt)
-    if folder is not None:
-        result.write(folder)
-        draw_losses(folder)
-    return result
+    known = ("auto", "none", *presets.PORTFOLIO)
+    return [] if preset in (None, *known) else [Problem.of("preset", preset, unknown("preset", str(preset), known))]
 
 
 def fit_many(
@@ -202,7 +158,7 @@ def fit_many(
     outcomes = engines.fit_many(made, observer)
     results = [from_outcome(one, outcome) for one, outcome in zip(made, outcomes, strict=True)]
     for one, result in zip(made, results, strict=True):
-        _raise_if_demanded(one, result)
+        raise_if_demanded(one, result)
     return results
 
 
@@ -215,9 +171,9 @@ def _recipes(
     for place, each in enumerate(settings):
         unusable = [key for key in ("folder", "resume", "progress") if key in each]
         problems += [Problem(f"settings[{place}].{key}", "is for one fit alone, by sweepvi.fit") for key in unusable]
-        components = {group: each.get(group, default) for group, default in _DEFAULTS.items()}
-        own = {k: v for k, v in each.items() if k not in _DEFAULTS and k not in unusable}
-        engine = each.get("engine", _DEFAULTS["engine"])
+        components = {group: each.get(group, default) for group, default in DEFAULTS.items()}
+        own = {k: v for k, v in each.items() if k not in DEFAULTS and k not in unusable}
+        engine = each.get("engine", DEFAULTS["engine"])
         if len(settings) > 1 and not (isinstance(engine, Mapping) and "posterior_draws" in engine):
             own = {"posterior_draws": 0, **own}
         components["engine"] = _engine_node(engine, own)
@@ -229,10 +185,7 @@ def _recipes(
     return found
 
 
-ATTEMPTS = "attempts"
-"""Folder, in that of a run by a preset, of all runs that were tried: a run folder each, by number."""
-
-_DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "geometry": "none",
     "guide": "auto_normal",
     "estimator": "trace",
@@ -242,7 +195,7 @@ _DEFAULTS: dict[str, Any] = {
     "stop": "steps",
     "engine": "auto",
 }
-"""What :func:`fit` takes under ``preset="none"`` where nothing is said."""
+"""What :func:`fit` takes under ``preset="none"`` where nothing is said, as conf/config.yaml has it."""
 
 
 def _engine_node(engine: Any, settings: Mapping[str, Any]) -> Any:
@@ -250,36 +203,6 @@ def _engine_node(engine: Any, settings: Mapping[str, Any]) -> Any:
     if isinstance(engine, str):
         return {"name": engine, **settings}
     return {**engine, **settings} if isinstance(engine, Mapping) else engine
-
-
-def run(made: Recipe, folder: Path | None, observer: Observer | None = None, resume: bool = False) -> FitResult:
-    """Run a recipe, with its folder if it has one; the result is saved there. Raises as :func:`fit` does."""
-    if folder is None:
-        result = from_outcome(made, engines.fit(made, observer))
-    else:
-        result = _run_in(folder, made, observer, resume)
-    _raise_if_demanded(made, result)
-    return result
-
-
-def _raise_if_demanded(made: Recipe, result: FitResult) -> None:
-    if result.status == "diverged" and made.settings.on_nonfinite == "raise":
-        raise DivergedError(result.message, result)
-
-
-def _run_in(folder: Path, made: Recipe, observer: Observer | None, resume: bool) -> FitResult:
-    checkpoint = Checkpoint(folder / CHECKPOINT, recipe.fingerprint(made))
-    resume = resume and checkpoint.path.exists()
-    if not resume:
-        raise_if(occupied(folder))
-
-    def write_config() -> None:
-        write_atomically(folder / CONFIG, config_text(made.config))
-
-    result = from_outcome(made, engines.fit(made, observer, checkpoint, resume, write_config))
-    result.write(folder)
-    draw_losses(folder)
-    return result
 
 
 def recipe_from(
@@ -299,7 +222,7 @@ def specified(
     given: dict[str, Any] = {}
     problems: list[Problem] = []
     for group in registry.GROUPS:
-        specification = model if group == "model" else components.get(group, _DEFAULTS[group])
+        specification = model if group == "model" else components.get(group, DEFAULTS[group])
         node, object_ = _specified(group, specification)
         if node is None:
             kind = f"{type(specification).__module__}.{type(specification).__name__}"

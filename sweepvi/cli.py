@@ -15,6 +15,8 @@ from sweepvi.command import Command, parse
 from sweepvi.errors import ConfigError, SweepviError
 
 if TYPE_CHECKING:
+    from sweepvi.engine import Observer
+    from sweepvi.preset import Ladder
     from sweepvi.recipe import Recipe
     from sweepvi.results import FitResult
     from sweepvi.sweep.running import SweepResult
@@ -71,7 +73,7 @@ def _run(command: Command) -> int:
     from sweepvi import preflight
 
     if command.hydra_flags:
-        overrides = preflight.composed(command).overrides if command.cfg else command.overrides
+        overrides = preflight.composed(command)[0].overrides if command.cfg else command.overrides
         return _enter_hydra(command, overrides, lambda _: None)
     return _run_many(command) if command.multirun else _run_one(command)
 
@@ -80,12 +82,12 @@ def _run_one(command: Command) -> int:
     from sweepvi import preflight
     from sweepvi.config.overrides import quoted
 
-    made = preflight.composed(command)
-    recipe = preflight.checked(made, command)
+    made, said = preflight.composed(command)
+    ready = preflight.checked(made, command) if said is None else preflight.climbable(made, command, said)
     if command.resume:
         made.overrides.append(f"hydra.run.dir={quoted(str(command.resume))}")
     runs: list[Run] = []
-    failed = _enter_hydra(command, made.overrides, lambda _: runs.append(_fit(recipe, command)))
+    failed = _enter_hydra(command, made.overrides, lambda _: runs.append(_fit(ready, command)))
     if not runs:
         return failed or FAILED
     if not command.quiet:
@@ -128,21 +130,29 @@ def _view(command: Command) -> Any:
     return view_for(not command.quiet)
 
 
-def _fit(recipe: Recipe, command: Command) -> Run:
-    """Run a recipe in the folder that Hydra made."""
+def _fit(ready: Recipe | Ladder, command: Command) -> Run:
+    """Run what is ready in the folder that Hydra made."""
     from hydra.core.hydra_config import HydraConfig
 
-    from sweepvi import api
+    from sweepvi import preset, runs
     from sweepvi.progress import observer_for
 
+    def observer(recipe: Recipe) -> Observer:
+        return observer_for(not command.quiet, recipe.settings.log_every)
+
     folder = Path(HydraConfig.get().runtime.output_dir)
-    observer = observer_for(not command.quiet, recipe.settings.log_every)
-    result = api.run(recipe, folder, observer, resume=command.resume is not None)
+    resume = command.resume is not None
+    if isinstance(ready, preset.Ladder):
+        result = preset.climb(ready, folder, observer, resume)
+    else:
+        result = runs.run(ready, folder, observer(ready), resume)
     log.info(telling.one(result, folder))
     return result, folder
 
 
 def _status_of(result: FitResult) -> int:
+    if any(attempt["status"] == "interrupted" for attempt in result.attempts):
+        return INTERRUPTED
     return {"finished": FINISHED, "diverged": FAILED, "interrupted": INTERRUPTED}[result.status]
 
 

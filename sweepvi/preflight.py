@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweepvi import config, engine, recipe, registry
+from sweepvi import api, config, engine, recipe, registry
+from sweepvi import preset as presets
 from sweepvi.command import Command
 from sweepvi.engine import Checkpoint
 from sweepvi.errors import CheckpointError, ConfigError, Problem, collected, raise_if, unique
 from sweepvi.recipe import RESUMABLE, Recipe, fingerprint
 from sweepvi.results import occupied
-from sweepvi.run_folder import CHECKPOINT
+from sweepvi.run_folder import CHECKPOINT, PRESET, SAID
 
 if TYPE_CHECKING:
     from sweepvi.sweep.plan import Plan
@@ -25,15 +26,18 @@ class Composer:
 
     Attributes:
         problems: everything wrong with the command, the earlier run and the folder.
+        said: of a run by ``preset=auto`` that was stopped, what its preset leaves alone; None of other runs.
 
     """
 
     def __init__(self, command: Command) -> None:
         source = command.resume or command.rerun
         self._command, self._base, self.problems = command, None, list(command.problems)
-        self._names_a_run = source is not None
+        self._names_a_run, self.said = source is not None, None
         if source and not (command.resume and source.is_file()):
-            base, found = config.read_run(source)
+            stopped = command.resume is not None and presets.unfinished(source)
+            base, found = config.read_run(source / PRESET if stopped else source, (SAID,) if stopped else ())
+            self.said = frozenset(base.pop(SAID, ())) if stopped else None
             wrong = (problem for group, node in base.items() for problem in registry.check(group, node) if not found)
             found = found or [replace(problem, key=f"{source}: {problem.key}") for problem in wrong]
             self._base = None if found else base
@@ -63,12 +67,22 @@ class Composer:
         return made
 
 
-def composed(command: Command) -> config.Composition:
-    """The configuration of a single run; ``ConfigError`` with all that is wrong with it."""
+def composed(command: Command) -> tuple[config.Composition, frozenset[str] | None]:
+    """The configuration of a single run, and what ``preset=auto`` leaves alone if it decides about the rest.
+
+    Raises ``ConfigError`` with all that is wrong with it.
+    """
     composer = Composer(command)
     made = composer.checked(command.overrides)
-    raise_if(unique([*composer.problems, *made.problems]))
-    return made
+    problems = [*composer.problems, *made.problems]
+    if command.resume and made.preset is not None:
+        problems.append(Problem.of("preset", made.preset, "the run to resume has its own; rerun= starts a new run"))
+    raise_if(unique(problems))
+    said = presets.said(made.config, api.DEFAULTS, made.named)
+    if composer.said is not None:
+        return made, composer.said | said
+    untouched = made.preset is None and not said and not (command.resume or command.rerun)
+    return made, said if made.preset == "auto" or untouched else None
 
 
 def _names_code(text: str) -> bool:
@@ -117,6 +131,13 @@ def _wrong_with_sweeper(made: config.Composition) -> list[Problem]:
     sweeper = made.hydra.runtime.choices["hydra/sweeper"]
     message = "sweeps are run by sweepvi's own sweeper: leave this out"
     return [] if sweeper == "sweepvi" else [Problem.of("hydra/sweeper", sweeper, message)]
+
+
+def climbable(made: config.Composition, command: Command, said: frozenset[str]) -> presets.Ladder:
+    """The ladder of ``preset=auto``, after a trial run; ``ConfigError`` says what is wrong."""
+    built, problems = collected(partial(presets.ladder, made.config, {}, said), lambda: _check_folder(made, command))
+    raise_if(problems)
+    return built[0]
 
 
 def checked(made: config.Composition, command: Command) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-CONFIG, RESULT, LOSSES, PARAMS, POSTERIOR, CHECKPOINT = (
+CONFIG, PRESET, RESULT, LOSSES, PARAMS, POSTERIOR, CHECKPOINT = (
     "config.yaml",
+    "preset.yaml",
     "result.json",
     "losses.csv",
     "params.safetensors",
@@ -26,6 +27,16 @@ def config_text(config: Mapping[str, Any]) -> str:
     """A configuration as YAML, with how to use it."""
     usage = "# The complete configuration of this run. Repeat it: python -m sweepvi rerun=THIS_FOLDER\n"
     return usage + OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+
+
+SAID = "said"
+"""The key, in ``preset.yaml``, of what the user has decided about."""
+
+
+def preset_text(config: Mapping[str, Any], said: Iterable[str]) -> str:
+    """What ``preset=auto`` started from, as YAML: the configuration, and what of it was not the preset's to choose."""
+    usage = "# What preset=auto started from. Go on if it was stopped: python -m sweepvi resume=THIS_FOLDER\n"
+    return usage + OmegaConf.to_yaml(OmegaConf.create({SAID: sorted(said), **config}))
 
 
 SINGLE = "all"

@@ -24,6 +24,7 @@ def one(result: FitResult, folder: Path) -> str:
     lines.append(f"{result.steps:,} steps in {result.seconds:.1f} s{speed}")
     if result.stopped:
         lines.append(result.stopped)
+    lines += _attempts(result)
     if result.restarts:
         lines.append(_restarts(result))
     if result.skipped:
@@ -33,7 +34,8 @@ def one(result: FitResult, folder: Path) -> str:
     lines += [f"note: {note}" for note in result.notes]
     if result.posterior is not None and len(result.posterior):
         lines += ["", result.posterior.text(), ""]
-    verb = "resume" if result.status == "interrupted" else "rerun"
+    stopped = "interrupted" in (result.status, *(attempt["status"] for attempt in result.attempts))
+    verb = "resume" if stopped else "rerun"
     lines.append(f"saved in {shown(folder)}")
     lines.append(f"{verb} with: {command(verb, folder, result.config)}")
     return "\n".join(lines)
@@ -44,6 +46,22 @@ def elbo(result: FitResult) -> str:
     if result.elbo is None:
         return "not computed"
     return f"{result.elbo:.2f}" + (f" ± {result.elbo_se:.2f}" if result.elbo_se is not None else "")
+
+
+def _attempts(result: FitResult) -> list[str]:
+    """What ``preset=auto`` has tried, a line each; nothing of other fits."""
+    chosen = [attempt for attempt in result.attempts if attempt.get("elbo") == result.elbo]
+    return [
+        f"preset {attempt['settings']}: {_attempt(attempt)}" + (" ← this" if attempt in chosen[:1] else "")
+        for attempt in result.attempts
+    ]
+
+
+def _attempt(attempt: dict[str, Any]) -> str:
+    if attempt["status"] != "finished":
+        return f"{attempt['status']}: {attempt['message']}"
+    k_hat = f", k-hat {attempt['k_hat']:.2f}" if attempt["k_hat"] is not None else ""
+    return f"ELBO {attempt['elbo']:.2f}{k_hat}, trust {attempt['trust']}, {attempt['seconds']:.1f} s"
 
 
 def _restarts(result: FitResult) -> str:

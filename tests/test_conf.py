@@ -9,7 +9,7 @@ import pytest
 import yaml
 from posteriordb_data import made_up
 
-from sweepvi import api, config, recipe, registry
+from sweepvi import config, recipe, registry, runs
 from sweepvi.catalogue import yaml_text
 from sweepvi.keys import keys_of
 from sweepvi.sweep.grammar import domain_of
@@ -49,7 +49,7 @@ def test_composes_builds_and_steps(group, name, tmp_path, monkeypatch):
         made_up(tmp_path / "posteriordb")
     made = config.compose(dict.fromkeys(overrides(group, name)))
     assert made.problems == []
-    result = api.run(recipe.build(made.config), None)
+    result = runs.run(recipe.build(made.config), None)
     assert result.status == "finished"
     assert result.losses.isfinite().all()
     again = config.compose(

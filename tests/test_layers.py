@@ -47,22 +47,21 @@ MAY_IMPORT = {
     "results": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "diagnostics", "run_folder", "posterior", "evidence", "verdict"},
-    "preset": {"errors", "engine", "results", "verdict"},
+    "runs": {"errors", "files", "engine", "recipe", "report", "results", "run_folder"},
+    "preset": {"errors", "files", "registry", "recipe", "engine", "results", "verdict", "report", "run_folder", "runs"},
     "report": {"errors", "files"},
     "progress": {"engine"},
     "config": {"errors", "refused"},
-    "api": BASE
-    | COMPONENTS
-    | {"registry", "recipe", "engine", "results", "run_folder", "report", "progress", "preset"},
+    "api": BASE | COMPONENTS | {"registry", "recipe", "engine", "results", "runs", "progress", "preset"},
     "command": {"errors"},
     "preflight": BASE
     | {"api", "config", "engine", "recipe", "registry", "command", "results", "run_folder"}
-    | {"sweep"},
+    | {"sweep", "preset"},
     "catalogue": {"config", "registry", "keys", "sweep"},
     "telling": {"config", "results"},
     "cli": BASE
     | {"__init__", "config", "command", "preflight", "catalogue", "telling", "progress", "api", "recipe", "results"}
-    | {"sweep"},
+    | {"sweep", "preset", "runs", "engine"},
     "sweep": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling", "report", "progress"}

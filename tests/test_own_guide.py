@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import sweepvi
-from sweepvi import api, config, recipe
+from sweepvi import config, recipe, runs
 from sweepvi.cli import main
 from sweepvi.errors import ConfigError
 
@@ -212,7 +212,7 @@ def test_seeds_differ_in_starting_weights_and_not_in_data(model):
     assert same(start, again.problem.model.state_dict())
     assert apart(start, two.problem.model.state_dict())
     assert torch.equal(one.problem.kwargs["images"], two.problem.kwargs["images"])
-    results = [api.run(made, None) for made in (one, again, two)]
+    results = [runs.run(made, None) for made in (one, again, two)]
     assert same(results[0].params, results[1].params)
     assert results[0].elbo == results[1].elbo
     assert results[0].elbo != results[2].elbo
@@ -275,5 +275,5 @@ def test_the_command_line_answers_before_it_writes(tmp_path, monkeypatch, capsys
 def test_the_experiments_improve_from_their_first_steps(name):
     made = config.compose([f"experiment={name}", "engine.steps=60", "engine.score_draws=2"])
     assert made.problems == []
-    result = api.run(recipe.build(made.config), None)
+    result = runs.run(recipe.build(made.config), None)
     assert result.losses[-10:].mean() < 0.95 * result.losses[:10].mean()

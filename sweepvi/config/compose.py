@@ -27,6 +27,10 @@ class Composition:
     """What the chosen options say about searching them: group → the node of their files, unchecked."""
     interpolated: bool = False
     """Whether a value of a fit's configuration refers to another."""
+    preset: str | None = None
+    """The chosen preset."""
+    named: list[str] = field(default_factory=list)
+    """Groups that are chosen and keys that are set on the command line, to whatever value."""
     hydra: Any = None
     """Hydra's own configuration, an OmegaConf node; None if there is none."""
     overrides: list[str] = field(default_factory=list)
@@ -60,6 +64,7 @@ def compose(
     read = Overrides(list(overrides), extra)
     given = base_texts(base, read.selected) if base else []
     made = Composition(overrides=[*given, *read.texts], given=read.texts, problems=read.problems)
+    made.named = [*read.selected, *read.values]
     chosen = {group: option for group, option in read.selected.items() if option is not None}
     if not trusted:
         chosen = {group: option for group, option in chosen.items() if option in options(group)}
@@ -67,6 +72,7 @@ def compose(
     composed = _composed([*search, *given, *map("=".join, chosen.items())], [*read.hydra, *read.deleted], made.problems)
     if composed is not None:
         made.hydra = composed.hydra
+        made.preset = composed.hydra.runtime.choices.get("preset")
         made.config, made.interpolated = _resolved(composed, read.values, made.problems)
         made.problems += [*_stray_code(made.config, read.values), *_unpackaged(made.config)]
         for group in SELECTIONS:

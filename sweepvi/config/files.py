@@ -7,7 +7,7 @@ configuration can do the same, and resolvers read the environment. Such files ar
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ _HYDRA = re.compile(r"(^|[/@.\s])hydra\b")
 _HARMLESS = re.compile(r"\$\{(now:[^${}]*|[\w.\[\]]+)\}")
 
 
-def read_run(path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """The configuration in a run folder, or in a file; and what is wrong with it."""
+def read_run(path: Path, more: Sequence[str] = ()) -> tuple[dict[str, Any], list[Problem]]:
+    """The configuration in a run folder, or in a file, which may have ``more`` keys; and what is wrong with it."""
     file = path / "config.yaml" if path.is_dir() else path
     if not file.is_file():
         return {}, [Problem(str(path), "no run there: neither a configuration file nor a folder with config.yaml")]
@@ -33,11 +33,11 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     if not isinstance(content, dict) or not content:
         return {}, [Problem(str(file), "is not the configuration of a run")]
     problems = [Problem(f"{file}: {where}", what) for where, what in _forbidden(content, interpolation=True)]
-    known = [group for group in groups() if group not in (*SELECTIONS, *SWEEPING)]
+    known = [*(group for group in groups() if group not in (*SELECTIONS, *SWEEPING)), *more]
     problems += [
         Problem(f"{file}: {key}", unknown("config group", str(key), known)) for key in content if key not in known
     ]
-    for group in set(known) & content.keys():
+    for group in set(known) & content.keys() - set(more):
         problems += [Problem(f"{file}: {group}", message) for message in _wrong_with(group, content[group])]
     return content, problems
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-SELECTIONS = ("experiment",)
+SELECTIONS = ("preset", "experiment")
 """Config groups that select other groups' options, and name no component."""
 
 SWEEPING = ("sweep", "workers")

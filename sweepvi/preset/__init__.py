@@ -1,6 +1,21 @@
-"""Presets: all settings of a fit by rule, none by the user."""
+"""Presets: all settings of a fit by name, or by rule."""
 
-from sweepvi.preset.rules import TUNED_ENGINE, Rung, rungs
-from sweepvi.preset.running import best_of
+from sweepvi.preset.best import best_of
+from sweepvi.preset.ladder import Ladder, climb, ladder, unfinished
+from sweepvi.preset.portfolio import PORTFOLIO
+from sweepvi.preset.rules import Rung, rungs, summing
+from sweepvi.preset.said import said, under
 
-__all__ = ["TUNED_ENGINE", "Rung", "best_of", "rungs"]
+__all__ = [
+    "PORTFOLIO",
+    "Ladder",
+    "Rung",
+    "best_of",
+    "climb",
+    "ladder",
+    "rungs",
+    "said",
+    "summing",
+    "under",
+    "unfinished",
+]

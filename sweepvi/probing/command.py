@@ -142,7 +142,7 @@ def _measured(command: Command, values: dict[str, Any], folder: Path) -> ProbeRe
 def _recipe(command: Command) -> Recipe:
     from sweepvi import preflight, recipe
 
-    made = preflight.composed(command)
+    made, _ = preflight.composed(command)
     return recipe.build(made.config)
 
 

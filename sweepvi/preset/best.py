@@ -68,16 +68,19 @@ def best_of(rungs: Sequence[Rung], fit: Callable[[int, Rung], FitResult]) -> Fit
             break
     best = max((attempt.result for attempt in attempts if attempt.result is not None), key=_rank)
     best.attempts = [attempt.summary() for attempt in attempts]
+    if best.status == "finished" and any(attempt["status"] == "interrupted" for attempt in best.attempts):
+        best.notes.append("preset: interrupted before all was tried that was to be; resume goes on")
     return best
 
 
 def _has_mode(attempts: Sequence[Attempt]) -> bool:
-    """Whether a geometry has found a mode, as far as is known."""
-    return any(attempt.result is not None and not _doubts_geometry(attempt.result) for attempt in attempts)
+    """Whether a geometry has found a mode; of fits that came to no end, nothing is known, and the best is hoped for."""
+    return any(attempt.result is not None and _may_have_mode(attempt.result) for attempt in attempts)
 
 
-def _doubts_geometry(result: FitResult) -> bool:
-    return any(note.startswith("geometry:") for note in result.notes)
+def _may_have_mode(result: FitResult) -> bool:
+    verdict = result.verdict
+    return result.status != "finished" or verdict is None or bool(verdict.numbers["modes"])
 
 
 def _ends(result: FitResult) -> bool:
