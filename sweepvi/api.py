@@ -108,7 +108,7 @@ def fit(
     left = presets.said(config, DEFAULTS, [*chosen, *keys])
     if preset in presets.PORTFOLIO:
         config = presets.under(config, presets.PORTFOLIO[preset], left)
-    elif preset == "auto" or (preset is None and not left):
+    elif preset == "auto" or (preset is None and presets.untuned(left)):
         return presets.climb(presets.ladder(config, given, left), where, lambda made: _observer(progress, made), resume)
     made = recipe.build(config, given)
     return run(made, where, _observer(progress, made), resume)

@@ -81,7 +81,7 @@ def composed(command: Command) -> tuple[config.Composition, frozenset[str] | Non
     said = presets.said(made.config, api.DEFAULTS, made.named)
     if composer.said is not None:
         return made, composer.said | said
-    untouched = made.preset is None and not said and not (command.resume or command.rerun)
+    untouched = made.preset is None and presets.untuned(said) and not (command.resume or command.rerun)
     return made, said if made.preset == "auto" or untouched else None
 
 

@@ -88,12 +88,12 @@ def capture(made, monkeypatch, traced=False):
     """Capture a fit, beside Pyro's ``loss_and_grads`` on the same noise; ``ConfigError`` if it is no fit at all."""
     errors, demand_close = [0.0], capturing.demand_close
 
-    def note(what, ours, theirs):
+    def note(what, ours, theirs, *terms):
         theirs = theirs.to(ours)
         size = float(theirs.abs().max()) if theirs.numel() else 0.0
         assert (size == 0) or math.isfinite(size), what
         errors.append(float((ours - theirs).abs().max()) / (size or 1.0) if theirs.numel() else 0.0)
-        demand_close(what, ours, theirs)
+        demand_close(what, ours, theirs, *terms)
 
     with environment(made.settings, reachable_modules(made.reach())) as isolation, monkeypatch.context() as patched:
         engine = start(made, isolation)

@@ -24,6 +24,7 @@ REQUIRED = {
     ("guide", "own"): ["model=digits_vae"],
     ("model", "digits_sbn"): ["guide=own", "estimator=trace_graph"],
     ("model", "posteriordb"): ["model.posterior=arK"],
+    **{("preset", name): ["model=eight_schools"] for name in config.options("preset")},  # flows take long to trace
     ("scheduler", "torch"): ["scheduler.scheduler=CosineAnnealingLR", "scheduler.arguments={T_max:100}"],
 }
 PATHS = {
@@ -36,7 +37,13 @@ PATHS = {
 
 
 def overrides(group, name):
-    words = [f"{group}={name}", "engine.steps=3", "engine.score_draws=2", *REQUIRED.get((group, name), [])]
+    words = [
+        f"{group}={name}",
+        "engine.steps=3",
+        "engine.score_draws=2",
+        "engine.posterior_draws=0",
+        *REQUIRED.get((group, name), []),
+    ]
     if name != "custom":
         return words
     return [*words, "model=custom", *PATHS["model"], *(PATHS["guide"] if group == "guide" else [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +33,7 @@ def facts(size, summed=(), why="", brings_guide=False):
     [
         (facts(10), ("laplace", "auto_multivariate_normal", "stl"), 3),
         (facts(10, summed=("z",)), ("laplace", "auto_multivariate_normal", "trace_enum"), 3),
-        (facts(500), ("laplace", "auto_diagonal_normal", "stl"), 2),
+        (facts(500), ("laplace", "auto_diagonal_normal", "stl"), 1),
         (facts(5000), (None, "auto_normal", None), 1),
         (facts(10, why="it has parameters"), (None, "auto_normal", None), 1),
         (facts(10, why="it has parameters", brings_guide=True), (None, "own", None), 1),
@@ -127,7 +128,7 @@ def test_the_file_of_a_preset_says_the_same(name):
     [
         ((), set()),
         (("model=eight_schools", "engine.seed=3", "engine.score_draws=10"), set()),
-        (("experiment=posteriordb/garch11",), set()),
+        (("experiment=posteriordb/garch11",), {"engine.dtype"}),
         (("experiment=eight_schools_float64",), {"guide", "estimator", "scheduler", "engine.dtype"}),
         (("optimizer=clipped_adam",), {"optimizer"}),
         (("optimizer.lr=0.1",), {"optimizer"}),
@@ -139,7 +140,8 @@ def test_the_file_of_a_preset_says_the_same(name):
 def test_what_is_said(words, left):
     made = composed(*words)
     assert presets.said(made.config, api.DEFAULTS, made.named) == left
-    assert (preflight.composed(parse(list(words)))[1] is None) == bool(left)
+    by_rule = preflight.composed(parse(list(words)))[1]
+    assert by_rule == (left if left <= {"engine.dtype"} else None)
 
 
 def test_the_defaults_are_those_of_the_configuration():
@@ -162,6 +164,8 @@ def test_nothing_said_is_everything_right(tmp_path):
     assert a.mean == pytest.approx(1e-3 * float(Y.sum()) / 4 / (1e-4 + 0.25) / precision, abs=0.1 * precision**-0.5)
     assert found.verdict.trust == "yes"
     assert found.config["geometry"]["name"] == "laplace"
+    # Where the guide is the posterior, gradients of stl are roundings: no two ways to compute them agree in size.
+    assert found.engine == "lanes"
     assert (tmp_path / "run" / "attempts" / "1" / "result.json").exists()
     again = sweepvi.FitResult.load(tmp_path / "run", badly_scaled, (Y,))
     assert again.attempts == found.attempts
@@ -178,6 +182,8 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, monkeypatch, capsy
     """The second attempt never began; the first is not fitted again, and what was said counts still."""
     monkeypatch.chdir(tmp_path)
     tried, run = [], runs.run
+    two = [Rung(guide, {"guide": {"name": guide}, "engine": {}}) for guide in ("auto_normal", "auto_delta")]
+    monkeypatch.setattr(sys.modules["sweepvi.preset.ladder"], "rungs", lambda *facts: two)
 
     def killed(made, folder, observer=None, resume=False):
         tried.append((folder.name, made.settings.steps, made.config["guide"]["name"]))
@@ -195,7 +201,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, monkeypatch, capsy
     assert cli.main([f"resume={tmp_path / 'run'}", "-q"]) == 0
     capsys.readouterr()
     assert not presets.unfinished(tmp_path / "run")
-    assert tried[2:] == [("1", 4, "auto_multivariate_normal"), ("2", 4, "auto_real_nvp")]
+    assert tried[2:] == [("1", 4, "auto_normal"), ("2", 4, "auto_delta")]
     said = json.loads((tmp_path / "run" / "result.json").read_text())
     assert [attempt["steps"] for attempt in said["attempts"]] == [4, 4]
 
@@ -205,13 +211,14 @@ def test_a_named_preset_from_python_is_that_of_the_command_line():
         "eight_schools", preset="laplace_normal", steps=3, score_draws=10, posterior_draws=0, optimizer="sgd"
     )
     made = composed("model=eight_schools", "preset=laplace_normal", "optimizer=sgd")
+    assert made.config["optimizer"]["lr"] == composed("optimizer=sgd").config["optimizer"]["lr"]
     for group in ("geometry", "guide", "estimator", "optimizer", "scheduler"):
         assert found.config[group] == made.config[group]
     assert found.config["engine"]["dtype"] == "float64"
 
 
 def test_an_unknown_preset_is_told_so():
-    with pytest.raises(ConfigError, match="valid: auto, none"):
+    with pytest.raises(ConfigError, match="valid: auto, laplace_flow"):
         sweepvi.fit(badly_scaled, (Y,), preset="fast")
 
 

@@ -74,6 +74,8 @@ def compose(
         made.hydra = composed.hydra
         made.preset = composed.hydra.runtime.choices.get("preset")
         made.config, made.interpolated = _resolved(composed, read.values, made.problems)
+        if made.preset is not None and (own := read.selected.keys() - {*SELECTIONS, *SWEEPING}):
+            made.config |= _without_preset(own, [*search, *given], chosen, read.values)
         made.problems += [*_stray_code(made.config, read.values), *_unpackaged(made.config)]
         for group in SELECTIONS:
             made.config.pop(group, None)
@@ -81,6 +83,18 @@ def compose(
         nodes = {group: node for group, node in made.config.items() if isinstance(node, dict)}
         made.searches = {group: node.pop(SEARCH) for group, node in nodes.items() if SEARCH in node}
     return made
+
+
+def _without_preset(
+    groups: Iterable[str], sure: list[str], chosen: Mapping[str, str], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Nodes of groups whose option is chosen beside a preset: what the preset sets is for the option that it has."""
+    kept = ["=".join(choice) for choice in chosen.items() if choice[0] != "preset"]
+    composed = _composed([*sure, *kept, "preset=none"], [], [])
+    if composed is None:
+        return {}
+    plain, _ = _resolved(composed, values, [])
+    return {group: plain[group] for group in groups if group in plain}
 
 
 def version_base() -> dict[str, str]:

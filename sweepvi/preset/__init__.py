@@ -4,7 +4,7 @@ from sweepvi.preset.best import best_of
 from sweepvi.preset.ladder import Ladder, climb, ladder, unfinished
 from sweepvi.preset.portfolio import PORTFOLIO
 from sweepvi.preset.rules import Rung, rungs, summing
-from sweepvi.preset.said import said, under
+from sweepvi.preset.said import said, under, untuned
 
 __all__ = [
     "PORTFOLIO",
@@ -18,4 +18,5 @@ __all__ = [
     "summing",
     "under",
     "unfinished",
+    "untuned",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 from sweepvi import engine as engines
 from sweepvi import recipe, registry, runs
 from sweepvi.engine import Observer
-from sweepvi.errors import ConfigError, raise_if
+from sweepvi.errors import ConfigError, Problem, listed, raise_if
 from sweepvi.files import write_atomically
 from sweepvi.preset.best import best_of
 from sweepvi.preset.rules import Rung, rungs
@@ -52,18 +52,26 @@ def ladder(config: Mapping[str, Any], given: Mapping[str, Any], said: frozenset[
     Raises ``ConfigError`` if none of its rungs can be run, with what is wrong with the last one.
     """
     base = recipe.build(config, given)
-    whitenable = "guide" not in said or config["guide"]["name"] not in WRITTEN
-    found = rungs(engines.facts_of(base), whitenable)
-    made = Ladder({**config, "model": base.config["model"]}, {**given, "model": base.source.problem}, said, found)
+    facts = engines.facts_of(base)
+    found = rungs(facts, "guide" not in said or config["guide"]["name"] not in WRITTEN)
+    made = Ladder(base.config, {**given, "model": base.source.problem}, said, found)
     for place, rung in enumerate(found):
         try:
             engines.trial_run(made.recipe(rung))
         except ConfigError:
             if place + 1 == len(found):
+                raise_if(_all_discrete(facts))
                 raise
         else:
             break
     return made
+
+
+def _all_discrete(facts: engines.Facts) -> list[Problem]:
+    if facts.size or not facts.summed:
+        return []
+    message = f"its latent variables are all discrete ({listed(facts.summed[:3])}); guides are for continuous ones"
+    return [Problem("model", message)]
 
 
 def climb(made: Ladder, folder: Path | None, observer: Callable[[Recipe], Observer], resume: bool = False) -> FitResult:

@@ -34,6 +34,11 @@ def said(config: Mapping[str, Any], defaults: Mapping[str, str], named: Iterable
     return frozenset(found | ({"engine"} if engine["name"] == "eager" else set()))
 
 
+def untuned(said: frozenset[str]) -> bool:
+    """Whether nothing that has been said has to do with tuning: the type of numbers has to do with the data."""
+    return said <= {"engine.dtype"}
+
+
 def _is_default(group: str, node: Mapping[str, Any], default: str) -> bool:
     if node.get("name") != default:
         return False
