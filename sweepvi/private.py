@@ -281,6 +281,31 @@ def sources_forgotten() -> Iterator[None]:
             linecache.cache.pop(name, None)
 
 
+@contextmanager
+def quickly_traced() -> Iterator[None]:
+    """Inside, ``make_fx`` notes shapes of plain tensors in one fake mode, where it makes another for each operation.
+
+    Each of them takes a traceback: more than half of the time of a trace.
+    """
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+    from torch.fx.experimental import proxy_tensor
+
+    mode, original = FakeTensorMode(allow_fallback_kernels=True), proxy_tensor.extract_val
+
+    def noted(value: Any, *more: Any, **options: Any) -> Any:
+        if type(value) not in (Tensor, torch.nn.Parameter) or value.is_sparse:
+            return original(value, *more, **options)
+        with torch._C.DisableTorchFunction():
+            shape = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        return FakeTensor(mode, shape, value.device)
+
+    proxy_tensor.extract_val = noted
+    try:
+        yield
+    finally:
+        proxy_tensor.extract_val = original
+
+
 def operation_of(overload: Any) -> Any:
     """What an operator of ``torch.ops`` calls: without the Python frame in between, a fifth of a small call."""
     return overload._op

@@ -17,10 +17,12 @@ from pyro.infer import TraceEnum_ELBO
 from pyro.infer.autoguide import AutoGuideList, AutoNormal
 from pyro.nn import PyroModule, PyroParam
 from pyro.ops.special import safe_log
+from torch._subclasses import fake_tensor
 from torch.distributions import constraints
 from torch.func import grad, vmap
 from torch.fx import symbolic_trace
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_leaves
 
 from sweepvi import private
 from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
@@ -342,3 +344,21 @@ def test_optimizers_are_made_without_the_compiler():
         "assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_quick_trace_notes_the_same_shapes(monkeypatch):
+    """And makes no fake mode for each operation."""
+
+    def function(x):
+        return (x.expand(4, 3).mT * 2.0).sum(0, dtype=torch.float64), x.int()
+
+    def noted(graph):
+        values = [leaf for node in graph.nodes for leaf in tree_leaves(node.meta.get("val")) if leaf is not None]
+        return [(value.shape, value.stride(), value.dtype, value.device) for value in values]
+
+    plain = make_fx(function)(torch.ones(3)).graph
+    with private.quickly_traced():
+        monkeypatch.setattr(fake_tensor.FakeTensorMode, "__init__", lambda *args, **kwargs: pytest.fail("another mode"))
+        quick = make_fx(function)(torch.ones(3)).graph
+    assert noted(quick) == noted(plain)
+    assert len(noted(plain)) > 4

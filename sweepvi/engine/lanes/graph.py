@@ -21,6 +21,7 @@ from sweepvi.engine.lanes.graph_passes import (
     without_unchanged,
 )
 from sweepvi.engine.lanes.replay import replayed
+from sweepvi.private import quickly_traced
 
 StepFunction = Callable[..., tuple[list[Tensor], list[Tensor]]]
 """State and what is handed in, each tensor an argument → the state after it, and what is seen of the step."""
@@ -67,7 +68,7 @@ class StepGraph:
             counts[:] = len(after), len(seen)
             return [*after, *seen]
 
-        with torch.no_grad():
+        with torch.no_grad(), quickly_traced():
             # A tensor that is handed in twice would be one input, for good; two views of it are two.
             leaves = [leaf.detach() for leaf in (*state, *given)]
             traced = make_fx(flat)(*leaves)
