@@ -23,7 +23,7 @@ from sweepvi.engine.trial_run import start
 from sweepvi.private import transformable
 from sweepvi.programs import reachable_modules
 
-ENGINE = {"name": "lanes", "dtype": "float64", "restarts": 1, "score_draws": 50}
+ENGINE = {"name": "lanes", "dtype": "float64", "restarts": 1, "score_draws": 50, "posterior_draws": 0}
 
 
 def recipe(model="eight_schools", args=(), **changes):
@@ -34,7 +34,7 @@ def recipe(model="eight_schools", args=(), **changes):
         "scheduler": "constant",
         "partition": "single",
     }
-    engine = {**ENGINE, "score_draws": 0, **changes.pop("engine", {})}
+    engine = {**ENGINE, "score_draws": 0, "posterior_draws": 0, **changes.pop("engine", {})}
     return recipe_from(model, args, **{**parts, **changes}, engine=engine)
 
 

@@ -37,7 +37,7 @@ def trace_graph(**keys):
 
 
 def fit(baselines, steps=40, guide=guide, **more):
-    settings = {"score_draws": 0, "estimator": trace_graph(baselines=baselines), **more}
+    settings = {"score_draws": 0, "posterior_draws": 0, "estimator": trace_graph(baselines=baselines), **more}
     return sweepvi.fit(model, (X,), guide=guide, steps=steps, **settings)
 
 

@@ -75,6 +75,7 @@ def test_the_page_has_a_place_for_every_table():
     assert all(f"<!-- lanes: {part} -->" in text for part in ("agreement", "steady", "cold"))
 
 
+@pytest.mark.long
 def test_steps_and_jobs_are_measured(tmp_path):
     results = tmp_path / "lanes.json"
     options = ["--contenders", "pyro,traced", "--problem", "eight_schools", "--results", results]
@@ -89,6 +90,7 @@ def test_steps_and_jobs_are_measured(tmp_path):
     assert json.loads(results.read_text(encoding="utf-8")) == found
 
 
+@pytest.mark.long
 def test_scaling_is_drawn(tmp_path):
     figure = tmp_path / "scaling.png"
     options = ["--sizes", 3, "--rounds", 1, "--seconds", 0.01, "--figure", figure]

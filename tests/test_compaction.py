@@ -16,7 +16,7 @@ from sweepvi.engine.lanes.compaction import planned
 from sweepvi.engine.lanes.lane_fits import LADDER
 from sweepvi.engine.observer import Observer
 
-ENGINE = {"name": "lanes", "dtype": "float64", "restarts": 1, "score_draws": 20}
+ENGINE = {"name": "lanes", "dtype": "float64", "restarts": 1, "score_draws": 20, "posterior_draws": 0}
 
 
 def steep(scale):

@@ -24,7 +24,15 @@ from sweepvi.engine.lanes.compiled.tiers import Chunk, MiscompiledError, Tiers, 
 from sweepvi.settings import LaneSettings
 
 Y = torch.tensor([0.3, -1.2, 0.7, 2.0, 0.1, -0.4])
-ENGINE = {"engine": "lanes", "dtype": "float64", "restarts": 2, "steps": 200, "score_draws": 10, "checkpoint_every": 50}
+ENGINE = {
+    "engine": "lanes",
+    "dtype": "float64",
+    "restarts": 2,
+    "steps": 200,
+    "score_draws": 10,
+    "posterior_draws": 0,
+    "checkpoint_every": 50,
+}
 
 
 def model(y):

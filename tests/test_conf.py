@@ -12,6 +12,7 @@ from posteriordb_data import made_up
 from sweepvi import config, recipe, registry, runs
 from sweepvi.catalogue import yaml_text
 from sweepvi.keys import keys_of
+from sweepvi.preset import PORTFOLIO
 from sweepvi.sweep.grammar import domain_of
 from sweepvi.sweep.settings import SweepSettings, WorkerSettings
 
@@ -49,7 +50,12 @@ def overrides(group, name):
     return [*words, "model=custom", *PATHS["model"], *(PATHS["guide"] if group == "guide" else [])]
 
 
-@pytest.mark.parametrize(("group", "name"), OPTIONS, ids=map("-".join, OPTIONS))
+def marked(group, name):
+    slow = group == "preset" and "real_nvp" in str(PORTFOLIO.get(name))
+    return pytest.param(group, name, marks=[pytest.mark.long] if slow else [], id=f"{group}-{name}")
+
+
+@pytest.mark.parametrize(("group", "name"), [marked(*option) for option in OPTIONS])
 def test_composes_builds_and_steps(group, name, tmp_path, monkeypatch):
     if "posteriordb" in name:
         monkeypatch.chdir(tmp_path)

@@ -94,8 +94,16 @@ def demand_as_written(guide, found, dtype="float64"):
         assert capture_.worst <= TOLERANCE[dtype], f"{guide}-{estimator}: gradients differ by {capture_.worst:.2g}"
 
 
-@pytest.mark.parametrize("guide", GUIDES)
-@pytest.mark.parametrize("model", MODELS)
+FLOWS = ("auto_iaf_normal", "auto_real_nvp")
+
+
+def quick_or_long(model, guide):
+    """Flows of many variables take their time."""
+    marks = [pytest.mark.long] if guide in FLOWS and model != CHEAPEST else []
+    return pytest.param(model, guide, marks=marks, id=f"{model}-{guide}")
+
+
+@pytest.mark.parametrize(("model", "guide"), [quick_or_long(model, guide) for model in MODELS for guide in GUIDES])
 def test_captured_or_refused_as_written(model, guide, monkeypatch):
     """And gradients are Pyro's."""
     demand_as_written(guide, captures(model, guide, monkeypatch))

@@ -24,7 +24,17 @@ from sweepvi.errors import ConfigError
 
 ROWS = torch.linspace(-1.0, 1.0, 24).reshape(8, 3)
 STEPS = 70  # more than one chunk
-HOW = {"engine": {"name": "lanes", "restarts": 2, "score_draws": 20, "compile": "never", "threads": 2}, "steps": STEPS}
+HOW = {
+    "engine": {
+        "name": "lanes",
+        "restarts": 2,
+        "score_draws": 20,
+        "posterior_draws": 0,
+        "compile": "never",
+        "threads": 2,
+    },
+    "steps": STEPS,
+}
 
 
 class Program:

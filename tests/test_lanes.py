@@ -182,7 +182,14 @@ def diverging(scale):
 
 def test_a_lane_that_diverges_says_where_and_disturbs_nobody():
     def settings(lr):
-        return {"optimizer": {"name": "sgd", "lr": lr}, "steps": 60, "restarts": 1, "seed": 1, "score_draws": 10}
+        return {
+            "optimizer": {"name": "sgd", "lr": lr},
+            "steps": 60,
+            "restarts": 1,
+            "seed": 1,
+            "score_draws": 10,
+            "posterior_draws": 0,
+        }
 
     lanes = {"engine": "lanes", "dtype": "float64"}
     bad, good = sweepvi.fit_many(diverging, (6.0,), settings=[settings(5.0), settings(0.01)], **lanes)

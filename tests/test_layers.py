@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "sweep": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling", "report", "progress"}
-    | {"diagnostics", "__init__"},
+    | {"diagnostics", "preset", "__init__"},
     "probing": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling"}

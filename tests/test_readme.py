@@ -38,7 +38,7 @@ def steps():
 
 
 STEPS = list(steps())
-FEW = {"engine.steps": "60", "engine.score_draws": "20"}
+FEW = {"engine.steps": "60", "engine.score_draws": "20", "engine.posterior_draws": "0"}
 COMMANDS = [step for step in STEPS if not (step[0] == "python" and FILE_NAME.match(step[1]))]
 FIRST = next(line for language, line in STEPS if language == "bash")
 

@@ -3,7 +3,7 @@
 from sweepvi.preset.best import best_of
 from sweepvi.preset.ladder import Ladder, climb, ladder, unfinished
 from sweepvi.preset.portfolio import PORTFOLIO
-from sweepvi.preset.rules import Rung, rungs, summing
+from sweepvi.preset.rules import Rung, rungs, suited
 from sweepvi.preset.said import said, under, untuned
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "ladder",
     "rungs",
     "said",
-    "summing",
+    "suited",
     "under",
     "unfinished",
     "untuned",

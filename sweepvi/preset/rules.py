@@ -59,11 +59,18 @@ def rungs(facts: Facts, whitenable: bool = True) -> list[Rung]:
     ]
 
 
+def suited(facts: Facts) -> list[str]:
+    """Names of the presets that can run for a model of these facts, at a cost that is bearable."""
+    if facts.why_no_geometry or facts.size > WHITENED:
+        return ["mean_field"]
+    return list(PORTFOLIO) if facts.size <= FULL else ["laplace_mean_field", "mean_field"]
+
+
 def _rung(name: str, facts: Facts, needs_mode: bool | None = None) -> Rung:
-    return Rung(name, summing(PORTFOLIO[name], facts), needs_mode=needs_mode)
+    return Rung(name, _summing(PORTFOLIO[name], facts), needs_mode=needs_mode)
 
 
-def summing(nodes: Nodes, facts: Facts) -> Nodes:
+def _summing(nodes: Nodes, facts: Facts) -> Nodes:
     """The settings, but with an estimator that sums over discrete variables, if there are any."""
     if not facts.summed:
         return nodes
@@ -72,7 +79,7 @@ def summing(nodes: Nodes, facts: Facts) -> Nodes:
 
 def _plain(facts: Facts, why: str) -> Rung:
     """Independent normals, or the model's own guide, where nothing better is affordable."""
-    nodes: dict[str, Mapping[str, Any]] = dict(summing(PORTFOLIO["mean_field"], facts))
+    nodes: dict[str, Mapping[str, Any]] = dict(_summing(PORTFOLIO["mean_field"], facts))
     nodes["engine"] = {**nodes["engine"], "dtype": "float64" if facts.size <= DOUBLE else "float32"}
     if facts.brings_guide:
         nodes["guide"] = {"name": "own"}

@@ -9,11 +9,12 @@ from typing import Any
 from sweepvi import config
 from sweepvi.config import Composition
 from sweepvi.config.overrides import parsed
-from sweepvi.errors import ConfigError, Problem, raise_if, unique, unknown
+from sweepvi.errors import ConfigError, Problem, collected, raise_if, unique, unknown
 from sweepvi.keys import construct
 from sweepvi.sweep.check import check_space, run_once
 from sweepvi.sweep.grammar import Domain, domain_of, domains_of
 from sweepvi.sweep.plan import Plan
+from sweepvi.sweep.race import raced, races
 from sweepvi.sweep.settings import SweepSettings, WorkerSettings
 from sweepvi.sweep.space import Compose, Dimension, Space, chosen_text
 
@@ -48,8 +49,14 @@ def planned(overrides: Sequence[str], compose: Compose, extra: Path | None, give
     settings, wrong = construct(SweepSettings, first.sweeping.get("sweep", {}), "sweep")
     workers, also_wrong = construct(WorkerSettings, first.sweeping.get("workers", {}), "workers")
     problems += [*map(_without_password, wrong), *also_wrong]
+    [race], wrong = collected(lambda: _race(first, given, [*fixed, *(f"{domain.key}=" for domain in domains)]))
+    problems += wrong
+    if race is not None:
+        fixed += race[1]
+        first.sweeping["sweep"]["space"] = {**first.sweeping["sweep"]["space"], "preset": race[0]}
     more, wrong = _ready_space(first, fixed, domains, options)
     domains, problems = domains + more, problems + wrong
+    problems += _by_rule(fixed, domains)
     if settings is None or workers is None:
         settings, workers = settings or SweepSettings(), workers or WorkerSettings()
     grid, wrong = _is_grid(settings, domains)
@@ -113,6 +120,21 @@ def _unsearchable(text: str, key: str, options: Mapping[str, Sequence[str]]) -> 
     if "." in key and group in config.SELECTIONS:
         return f"choose with {group}=a,b; valid: {', '.join(options[group])}"
     return None if group in options else unknown("config group", group, options)
+
+
+def _race(first: Composition, given: Mapping[str, Any], overrides: Sequence[str]) -> tuple[str, list[str]] | None:
+    """What ``sweep=auto`` races, if it is asked for; see :func:`sweepvi.sweep.race.raced`."""
+    decided = {text.lstrip("+~").partition("=")[0] for text in overrides}
+    if "preset" in decided or not races(first.sweeping.get("sweep", {}).get("space")):
+        return None
+    return raced(first, given, {key.partition(".")[0] for key in decided})
+
+
+def _by_rule(fixed: Sequence[str], domains: Sequence[Domain]) -> list[Problem]:
+    """Presets of one fit only."""
+    chosen = "preset=auto" in fixed or any(one.key == "preset" and "auto" in (one.values or ()) for one in domains)
+    message = "tries one fit after another, for one model; sweep=auto races the others"
+    return [Problem.of("preset", "auto", message)] if chosen else []
 
 
 def _without_password(problem: Problem) -> Problem:
