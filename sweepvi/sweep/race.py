@@ -23,7 +23,7 @@ def races(space: Any) -> bool:
 
 
 def raced(first: Composition, given: Mapping[str, Any], decided: Iterable[str]) -> tuple[str, list[str]]:
-    """The presets to race, in the grammar of spaces, and overrides that the model asks for.
+    """The presets to race, in the grammar of spaces, empty if there is one only; and overrides for this model.
 
     Args:
         first: a configuration of the sweep: which one does not matter, as far as the model is concerned.
@@ -39,6 +39,8 @@ def raced(first: Composition, given: Mapping[str, Any], decided: Iterable[str]) 
     overrides = [] if "estimator" in decided or not facts.summed else [*SUMMING]
     if facts.brings_guide and "guide" not in decided and not _whitened(names):
         overrides.append("guide=own")
+    if len(names) == 1:
+        return "", [*overrides, f"{PRESET}={names[0]}"]
     return ",".join(names), overrides
 
 
