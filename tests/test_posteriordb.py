@@ -350,22 +350,22 @@ def test_draws_have_stans_names(study):
 
 
 def test_measures_and_the_pass(study):
-    from measures import measures
+    from measures import measures, moments
     from reference import Reference
 
     normals = torch.randn(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
     reference = Reference({"a": 0.0, "b": 10.0}, {"a": 1.0, "b": 2.0})
-    right = measures({"a": normals, "b": 10 + 2 * normals, "other": normals}, reference)
+    right = measures(moments({"a": normals, "b": 10 + 2 * normals, "other": normals}), reference)
     assert right.passes
     assert right.low == pytest.approx(1, abs=0.01)
     assert right.high == pytest.approx(1, abs=0.01)
-    shifted = measures({"a": normals, "b": 10.3 + 2 * normals}, reference)
+    shifted = measures(moments({"a": normals, "b": 10.3 + 2 * normals}), reference)
     assert not shifted.passes
     assert (shifted.worst, shifted.bias) == ("b", pytest.approx(0.15, abs=0.01))
-    narrow = measures({"a": 0.7 * normals, "b": 10 + 2.6 * normals}, reference)
+    narrow = measures(moments({"a": 0.7 * normals, "b": 10 + 2.6 * normals}), reference)
     assert not narrow.passes
     assert (narrow.low, narrow.high) == (pytest.approx(0.7, abs=0.01), pytest.approx(1.3, abs=0.01))
-    broken = measures({"a": normals * np.nan, "b": normals}, reference)
+    broken = measures(moments({"a": normals * np.nan, "b": normals}), reference)
     assert not broken.passes
     assert broken.bias == math.inf
 
@@ -402,7 +402,7 @@ def test_the_suite_runs_resumes_and_tells(study, folder, tmp_path, monkeypatch, 
     table = capsys.readouterr().out
     assert "| garch11 | pyro | " in table
     assert "0 of 2" in table
-    assert "| garch11 | sweepvi | – | – | – | – | 0 of 2 | – | – |" in table
+    assert "| garch11 | sweepvi | – | – | – | – | – | 0 of 2 | – | – |" in table
     assert "pyro: passes on 0 of 2 posteriors" in table
 
 

@@ -58,7 +58,16 @@ def test_a_guide_for_the_models_own_variables_stays_with_them():
 def result(trust, elbo, k_hat=0.3, modes=1, status="finished"):
     verdict = SimpleNamespace(trust=trust, numbers={"k_hat": k_hat, "modes": modes})
     return SimpleNamespace(
-        status=status, message="", elbo=elbo, elbo_se=0.1, verdict=verdict, steps=1, seconds=1.0, notes=[]
+        status=status,
+        message="",
+        elbo=elbo,
+        elbo_se=0.1,
+        verdict=verdict,
+        steps=1,
+        seconds=1.0,
+        notes=[],
+        restarts=[],
+        config={"estimator": {"num_particles": 8}},
     )
 
 

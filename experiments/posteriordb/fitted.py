@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -21,5 +21,7 @@ class Fitted:
     """Of the fit, without the draws by which it is judged."""
     evaluations: int | None
     """Gradients of the log joint, counted by draw."""
+    weighted: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Mean and standard deviation by scalar, of draws weighted by PSIS; empty if there are none."""
     note: str = ""
     """The verdict, or what went wrong."""

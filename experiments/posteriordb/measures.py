@@ -35,10 +35,15 @@ class Measures:
         return self.bias < BIAS and RATIO[0] <= self.low and self.high <= RATIO[1]
 
 
-def measures(draws: Mapping[str, np.ndarray], reference: Reference) -> Measures:
-    """Compare draws by scalar with the reference, on the reference's scalars; what is not finite is infinitely off."""
-    bias = {name: abs(draws[name].mean() - mean) / reference.sd[name] for name, mean in reference.mean.items()}
-    ratio = [float(draws[name].std(ddof=1) / sd) for name, sd in reference.sd.items()]
+def moments(draws: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of draws, by scalar."""
+    return {name: (float(values.mean()), float(values.std(ddof=1))) for name, values in draws.items()}
+
+
+def measures(found: Mapping[str, tuple[float, float]], reference: Reference) -> Measures:
+    """Compare means and standard deviations with the reference's scalars; what is not finite is infinitely off."""
+    bias = {name: abs(found[name][0] - mean) / reference.sd[name] for name, mean in reference.mean.items()}
+    ratio = [found[name][1] / sd for name, sd in reference.sd.items()]
     bias = {name: float(value) if math.isfinite(value) else math.inf for name, value in bias.items()}
     worst = max(bias, key=lambda name: bias[name])
     if not all(map(math.isfinite, ratio)):

@@ -20,7 +20,7 @@ import torch
 import with_pyro
 import with_sweepvi
 from fitted import Fitted
-from measures import Measures, measures
+from measures import Measures, measures, moments
 from reference import reference, scalars
 
 from sweepvi.loading import loader
@@ -38,6 +38,9 @@ class Line:
     posterior: str
     seed: int
     measures: Measures | None
+    """Of the draws as they are."""
+    weighted: Measures | None
+    """Of the draws as PSIS weights them."""
     k_hat: float | None
     seconds: float | None
     evaluations: int | None
@@ -56,8 +59,13 @@ class Line:
     def of(cls, text: str) -> Line:
         """The fit of a line."""
         entries = json.loads(text)
-        found = entries.pop("measures")
-        return cls(**entries, measures=None if found is None else Measures(**found))
+        found = {name: entries.pop(name) for name in ("measures", "weighted")}
+        return cls(**entries, **{name: None if one is None else Measures(**one) for name, one in found.items()})
+
+    @property
+    def passes(self) -> bool:
+        """Whether the draws pass, as they are or weighted."""
+        return any(one is not None and one.passes for one in (self.measures, self.weighted))
 
 
 def run(contender: str, posterior: str, seed: int, folder: Path) -> Line:
@@ -67,9 +75,11 @@ def run(contender: str, posterior: str, seed: int, folder: Path) -> Line:
     try:
         fit = CONTENDERS[contender](problem, seed)
     except Exception as error:
-        return Line(contender, posterior, seed, None, None, None, None, f"{type(error).__name__}: {error}")
-    found = measures(scalars(fit.draws), reference(folder, posterior)) if fit.draws else None
-    return Line(contender, posterior, seed, found, fit.k_hat, fit.seconds, fit.evaluations, fit.note)
+        return Line(contender, posterior, seed, None, None, None, None, None, f"{type(error).__name__}: {error}")
+    known = reference(folder, posterior)
+    found = measures(moments(scalars(fit.draws)), known) if fit.draws else None
+    weighted = measures(fit.weighted, known) if fit.weighted else None
+    return Line(contender, posterior, seed, found, weighted, fit.k_hat, fit.seconds, fit.evaluations, fit.note)
 
 
 def table(lines: Iterable[Line]) -> str:
@@ -78,8 +88,8 @@ def table(lines: Iterable[Line]) -> str:
     for line in lines:
         groups.setdefault((line.posterior, line.contender), []).append(line)
     rows = [
-        "| posterior | contender | max bias / sd | at | sd ratios | k̂ | pass | seconds | evaluations |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| posterior | contender | max bias / sd | sd ratios | by PSIS | sd ratios | k̂ | pass | seconds | evaluations |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     rows += [_row(*names, group) for names, group in sorted(groups.items())]
     for contender in sorted({contender for _, contender in groups}):
@@ -90,21 +100,25 @@ def table(lines: Iterable[Line]) -> str:
 
 
 def _row(posterior: str, contender: str, group: list[Line]) -> str:
-    found = [line.measures for line in group if line.measures is not None]
-    cells = [posterior, contender]
-    if found:
-        middle = sorted(found, key=lambda one: one.bias)[(len(found) - 1) // 2]
-        ratios = f"{_median(one.low for one in found):.2f}–{_median(one.high for one in found):.2f}"
-        cells += [f"{middle.bias:.2f}", middle.worst, ratios]
-    else:
-        cells += ["–", "–", "–"]
+    cells = [posterior, contender, *_measured(line.measures for line in group)]
+    cells += _measured(line.weighted for line in group)
     cells += [_cell((line.k_hat for line in group), ".2f"), f"{_passes(group)} of {len(group)}"]
     cells += [_cell((line.seconds for line in group), ".1f"), _cell((line.evaluations for line in group), ",.0f")]
     return f"| {' | '.join(cells)} |"
 
 
+def _measured(of: Iterable[Measures | None]) -> list[str]:
+    found = [one for one in of if one is not None]
+    if not found:
+        return ["–", "–"]
+    bias, low, high = (
+        _median(values) for values in zip(*((one.bias, one.low, one.high) for one in found), strict=True)
+    )
+    return [f"{bias:.3f}", f"{low:.2f}–{high:.2f}"]
+
+
 def _passes(group: list[Line]) -> int:
-    return sum(line.measures is not None and line.measures.passes for line in group)
+    return sum(line.passes for line in group)
 
 
 def _cell(values: Iterable[float | None], form: str) -> str:

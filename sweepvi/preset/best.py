@@ -36,6 +36,7 @@ class Attempt:
             "k_hat": None if verdict is None else verdict.numbers.get("k_hat"),
             "trust": None if verdict is None else verdict.trust,
             "steps": result.steps,
+            "evaluations": result.steps * result.config["estimator"]["num_particles"] * max(1, len(result.restarts)),
             "seconds": result.seconds,
         }
 
