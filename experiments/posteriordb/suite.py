@@ -59,8 +59,10 @@ class Line:
     def of(cls, text: str) -> Line:
         """The fit of a line."""
         entries = json.loads(text)
-        found = {name: entries.pop(name) for name in ("measures", "weighted")}
-        return cls(**entries, **{name: None if one is None else Measures(**one) for name, one in found.items()})
+        plain, weighted = (
+            None if (found := entries.pop(name)) is None else Measures(**found) for name in ("measures", "weighted")
+        )
+        return cls(**entries, measures=plain, weighted=weighted)
 
     @property
     def passes(self) -> bool:
@@ -88,7 +90,7 @@ def table(lines: Iterable[Line]) -> str:
     for line in lines:
         groups.setdefault((line.posterior, line.contender), []).append(line)
     rows = [
-        "| posterior | contender | max bias / sd | sd ratios | by PSIS | sd ratios | k̂ | pass | seconds | evaluations |",
+        "| posterior | contender | bias / sd | sd ratios | by PSIS | sd ratios | k̂ | pass | seconds | evaluations |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     rows += [_row(*names, group) for names, group in sorted(groups.items())]
@@ -111,9 +113,7 @@ def _measured(of: Iterable[Measures | None]) -> list[str]:
     found = [one for one in of if one is not None]
     if not found:
         return ["–", "–"]
-    bias, low, high = (
-        _median(values) for values in zip(*((one.bias, one.low, one.high) for one in found), strict=True)
-    )
+    bias, low, high = (_median(getattr(one, name) for one in found) for name in ("bias", "low", "high"))
     return [f"{bias:.3f}", f"{low:.2f}–{high:.2f}"]
 
 
