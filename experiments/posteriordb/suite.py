@@ -27,7 +27,11 @@ from sweepvi.loading import loader
 from sweepvi.models.posteriordb.component import POSTERIORS, Posteriordb
 from sweepvi.problem import Problem
 
-CONTENDERS: dict[str, Callable[[Problem, int], Fitted]] = {"pyro": with_pyro.fit, "sweepvi": with_sweepvi.fit}
+CONTENDERS: dict[str, Callable[[Problem, int], Fitted]] = {
+    "pyro": with_pyro.fit,
+    "pyro_full_rank": with_pyro.full_rank,
+    "sweepvi": with_sweepvi.fit,
+}
 
 
 @dataclass(frozen=True)
