@@ -13,7 +13,7 @@ usage: python -m sweepvi [group=option ...] [group.key=value ...] [flags]
 
 Fits a Bayesian model by stochastic variational inference, and saves the run in a folder.
 
-  python -m sweepvi                                           the defaults
+  python -m sweepvi                                           radon, everything by rule
   python -m sweepvi optimizer=adam optimizer.lr=0.01          another optimizer, another value
   python -m sweepvi model=custom model.path=mine.py:model     your own model
   python -m sweepvi -m optimizer=adam,sgd engine.seed=0,1     every combination, one fit each
