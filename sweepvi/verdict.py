@@ -30,6 +30,10 @@ weights of a normal's worth of them span e²⁰; a density that is wrong somewhe
 ESS_LEAST = 100.0
 """Effective draws below which a corrected mean has an error of a tenth of the standard deviation."""
 
+LARGEST_SHARE = 0.5
+"""Of one draw's weight in the sum of all: more than the others together. Of 10,000 weights with a Pareto tail of shape
+0.7, the largest does so in 0.6 % of samples, of shape 0.6 in 0.1 %: there is more of the posterior where it was drawn."""
+
 SPREAD_NONE = 0.01
 """Below this, all draws weigh the same to a hundredth: there is no tail for a k-hat, and nothing to mend."""
 
@@ -88,6 +92,8 @@ class Evidence:
     k_hat: float | None = None
     why_no_k_hat: str = ""
     ess: float | None = None
+    largest: float | None = None
+    """The largest weight's share of the sum of all, not smoothed."""
     minibatches: bool = False
     """Whether weights are of minibatches, scaled up, instead of all the data."""
     shift: float | None = None
@@ -216,7 +222,7 @@ def _k_hat(evidence: Evidence) -> _Doubt | None:
     if sd is not None and sd < SPREAD_NONE:
         return None
     if k is None:
-        return _Doubt("caution", f"no k-hat: {evidence.why_no_k_hat or 'too few draws, or weights without a tail'}")
+        return _Doubt("caution", f"no k-hat: {evidence.why_no_k_hat or 'too few draws, or no tail of weights that one could be of'}")
     if k >= K_NO_MEAN:
         return _Doubt("no", f"k-hat {k:.2f} is 1 or more: draws miss so much that weighted means do not converge")
     if k >= limit:
@@ -244,6 +250,12 @@ def _few_effective(evidence: Evidence) -> _Doubt | None:
     return _Doubt("caution", f"{evidence.draws:,} draws are worth {evidence.ess:.0f} of the posterior")
 
 
+def _one_outweighs(evidence: Evidence) -> _Doubt | None:
+    if evidence.largest is None or evidence.largest <= LARGEST_SHARE:
+        return None
+    return _Doubt("no", f"one of {evidence.draws:,} draws has {evidence.largest:.0%} of the weight of all")
+
+
 def _shift(evidence: Evidence) -> _Doubt | None:
     k, ess = evidence.k_hat, evidence.ess
     reliable = k is not None and ess is not None and k < K_GOOD and ess >= ESS_GOOD
@@ -262,7 +274,7 @@ def _error(evidence: Evidence) -> _Doubt | None:
 
 
 _ALWAYS = (_points, _not_finite, _no_draws, _minibatches, _modes, _alone, _one_start, _gradient)
-_OF_WEIGHTS = (_k_hat, _spread, _few_draws, _few_effective, _shift, _error)
+_OF_WEIGHTS = (_k_hat, _spread, _one_outweighs, _few_draws, _few_effective, _shift, _error)
 
 
 def _finite(value: Any) -> Any:
