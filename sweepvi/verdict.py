@@ -31,8 +31,8 @@ ESS_LEAST = 100.0
 """Effective draws below which a corrected mean has an error of a tenth of the standard deviation."""
 
 LARGEST_SHARE = 0.5
-"""Of one draw's weight in the sum of all: more than the others together. Of 10,000 weights with a Pareto tail of shape
-0.7, the largest does so in 0.6 % of samples, of shape 0.6 in 0.1 %: there is more of the posterior where it was drawn."""
+"""Of one draw's weight in the sum of all: more than the others together. The largest of 10,000 weights with a Pareto
+tail of shape 0.7 has that in 0.6 % of samples, of shape 0.6 in 0.1 %: there is more of the posterior where it was."""
 
 SPREAD_NONE = 0.01
 """Below this, all draws weigh the same to a hundredth: there is no tail for a k-hat, and nothing to mend."""
@@ -42,9 +42,6 @@ SHIFT_LARGE = 0.5
 
 ERROR_LARGE = 0.1
 """Monte Carlo error of a reported mean, in standard deviations."""
-
-GRADIENT_LARGE = 3.0
-"""The ELBO's gradient at the end, in its Monte Carlo errors."""
 
 MODE_NEAR, MODE_EMPTY = 3.0, 10.0
 """A mode counts if its evidence is at most this many nats below the ELBO; it is missed if the guide's log density at it
@@ -110,8 +107,6 @@ class Evidence:
     r_hat: float | None = None
     modes: Sequence[tuple[float, float]] | None = None
     """Log evidence of each mode that was found, and the guide's log density at it; None if nobody looked."""
-    gradient: float | None = None
-    """The norm of the ELBO's gradient at the end, in its Monte Carlo errors."""
 
     def numbers(self) -> dict[str, Any]:
         """What of it a reader may want."""
@@ -211,18 +206,15 @@ def _missed(evidence: Evidence) -> list[float]:
     ]
 
 
-def _gradient(evidence: Evidence) -> _Doubt | None:
-    if evidence.gradient is None or evidence.gradient <= GRADIENT_LARGE:
-        return None
-    return _Doubt("caution", f"the ELBO still rises: its gradient at the end is {evidence.gradient:.1f} errors from 0")
-
-
 def _k_hat(evidence: Evidence) -> _Doubt | None:
     k, limit, sd = evidence.k_hat, k_limit(evidence.draws), evidence.sd_log_weights
     if sd is not None and sd < SPREAD_NONE:
         return None
     if k is None:
-        return _Doubt("caution", f"no k-hat: {evidence.why_no_k_hat or 'too few draws, or no tail of weights that one could be of'}")
+        return _Doubt(
+            "caution",
+            f"no k-hat: {evidence.why_no_k_hat or 'too few draws, or no tail of weights that one could be of'}",
+        )
     if k >= K_NO_MEAN:
         return _Doubt("no", f"k-hat {k:.2f} is 1 or more: draws miss so much that weighted means do not converge")
     if k >= limit:
@@ -273,7 +265,7 @@ def _error(evidence: Evidence) -> _Doubt | None:
     return _Doubt("caution", f"the Monte Carlo error of {where} is {evidence.error:.2g} standard deviations")
 
 
-_ALWAYS = (_points, _not_finite, _no_draws, _minibatches, _modes, _alone, _one_start, _gradient)
+_ALWAYS = (_points, _not_finite, _no_draws, _minibatches, _modes, _alone, _one_start)
 _OF_WEIGHTS = (_k_hat, _spread, _one_outweighs, _few_draws, _few_effective, _shift, _error)
 
 

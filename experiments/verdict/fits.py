@@ -45,6 +45,7 @@ class Line:
     k_hat: float
     sd_log_weights: float
     ess: float
+    largest: float
     shift: float
     error: float
     r_hat: float
@@ -98,7 +99,7 @@ class Line:
         )
 
 
-_NUMBERS = ("k_hat", "sd_log_weights", "ess", "shift", "error", "r_hat", "modes", "modes_missed")
+_NUMBERS = ("k_hat", "sd_log_weights", "ess", "largest", "shift", "error", "r_hat", "modes", "modes_missed")
 _COLUMNS = [field.name for field in fields(Line)]
 _TYPES = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Line)}
 

@@ -1,4 +1,4 @@
-"""Thirty settings of mixed quality, bad ones on purpose, in eight programs: those of a program differ in numbers only."""
+"""Thirty settings of mixed quality, bad ones on purpose, in eight programs: those of one differ in numbers only."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ class Setting:
     steps: int
     decays: bool = False
     """Whether the step size falls to nothing along half a cosine."""
-    restarts: int = 4
+    restarts: int | None = None
+    """None are four, or one on the eager engine, where the fits cannot be lanes."""
     start: dict[str, Any] = field(default_factory=dict)
     """Keys of the guide that say where it starts."""
 

@@ -39,9 +39,7 @@ def run(posterior: str, program: str, places: list[int], folder: Path) -> list[L
     settings = [SETTINGS[place].keywords(program, place) for place in places]
     results = sweepvi.fit_many(model, settings=settings)
     known = reference(folder, posterior)
-    return [
-        Line.of(posterior, place, program, result, known) for place, result in zip(places, results, strict=True)
-    ]
+    return [Line.of(posterior, place, program, result, known) for place, result in zip(places, results, strict=True)]
 
 
 def study(path: Path, folder: Path, posteriors: Iterable[str]) -> None:
