@@ -25,7 +25,8 @@ ENOUGH_DRAWS = 2155
 
 SPREAD_WIDE, SPREAD_ABSURD = 5.0, 20.0
 """Standard deviation of log weights, in nats. Of good fits of 21 posteriors it was 0.16 to 1.6 (10 to 90 %); at 5, the
-weights of a normal's worth of them span e²⁰; a density that is wrong somewhere gives hundreds."""
+weights of a normal's worth of them span e²⁰; a density that is wrong somewhere gives hundreds. So does a guide that is
+much wider than the posterior: most of its draws weigh next to nothing, which harms none of the others."""
 
 ESS_LEAST = 100.0
 """Effective draws below which a corrected mean has an error of a tenth of the standard deviation."""
@@ -229,9 +230,15 @@ def _few_draws(evidence: Evidence) -> _Doubt | None:
     return _Doubt("caution", f"k-hat by {evidence.draws:,} draws only; it takes {ENOUGH_DRAWS:,}")
 
 
+def _reliable(evidence: Evidence) -> bool:
+    """Whether corrected means can be relied on, whatever they correct."""
+    k, ess = evidence.k_hat, evidence.ess
+    return k is not None and ess is not None and k < K_GOOD and ess >= ESS_GOOD
+
+
 def _spread(evidence: Evidence) -> _Doubt | None:
     sd = evidence.sd_log_weights
-    if sd is None or sd <= SPREAD_WIDE:
+    if sd is None or sd <= SPREAD_WIDE or _reliable(evidence):
         return None
     return _Doubt("no" if not sd <= SPREAD_ABSURD else "caution", f"log weights spread by {sd:.3g} nats")
 
@@ -249,9 +256,7 @@ def _one_outweighs(evidence: Evidence) -> _Doubt | None:
 
 
 def _shift(evidence: Evidence) -> _Doubt | None:
-    k, ess = evidence.k_hat, evidence.ess
-    reliable = k is not None and ess is not None and k < K_GOOD and ess >= ESS_GOOD
-    if evidence.shift is None or evidence.shift <= SHIFT_LARGE or reliable:
+    if evidence.shift is None or evidence.shift <= SHIFT_LARGE or _reliable(evidence):
         return None
     return _Doubt(
         "caution", f"weights move the mean of {evidence.shift_of} by {evidence.shift:.2g} standard deviations"
