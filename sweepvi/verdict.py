@@ -35,6 +35,12 @@ LARGEST_SHARE = 0.5
 """Of one draw's weight in the sum of all: more than the others together. The largest of 10,000 weights with a Pareto
 tail of shape 0.7 has that in 0.6 % of samples, of shape 0.6 in 0.1 %: there is more of the posterior where it was."""
 
+ESS_ALIKE = 0.9
+"""Effective draws over draws from which on weights are nearly alike."""
+
+MISSING_LITTLE = 0.01
+"""Share of the posterior beyond the draws that moves no mean by a tenth of a standard deviation, unless it is ten away."""
+
 SPREAD_NONE = 0.01
 """Below this, all draws weigh the same to a hundredth: there is no tail for a k-hat, and nothing to mend."""
 
@@ -214,14 +220,30 @@ def _k_hat(evidence: Evidence) -> _Doubt | None:
     if k is None:
         return _Doubt(
             "caution",
-            f"no k-hat: {evidence.why_no_k_hat or 'too few draws, or no tail of weights that one could be of'}",
+            f"no k-hat: {evidence.why_no_k_hat or 'too few draws, or weights without a tail'}",
         )
-    if k >= K_NO_MEAN:
+    if k >= K_NO_MEAN and not _nearly_alike(evidence):
         return _Doubt("no", f"k-hat {k:.2f} is 1 or more: draws miss so much that weighted means do not converge")
-    if k >= limit:
+    if k >= limit and not (_nearly_alike(evidence) and _missing(evidence) < MISSING_LITTLE):
         why = "its plain means may be right, but nothing here can tell"
         return _Doubt("caution", f"k-hat {k:.2f} is above {limit:.2f}: the guide is too narrow somewhere ({why})")
     return None
+
+
+def _nearly_alike(evidence: Evidence) -> bool:
+    """Whether all draws weigh nearly the same, so that the plain means are nearly the weighted ones."""
+    return evidence.ess is not None and evidence.ess >= ESS_ALIKE * evidence.draws
+
+
+def _missing(evidence: Evidence) -> float:
+    """The share of the posterior beyond the draws, as their tail goes on.
+
+    Beyond the largest of S weights, 1/S of the guide is left. Weights above u have a mean of about u / (1 - k) there,
+    if the tail is a generalized Pareto distribution of shape k: Pickands, "Statistical Inference Using Extreme Order
+    Statistics", 1975.
+    """
+    k, largest = evidence.k_hat, evidence.largest
+    return math.inf if k is None or largest is None or k >= 1 else largest / (1 - k)
 
 
 def _few_draws(evidence: Evidence) -> _Doubt | None:
