@@ -73,6 +73,13 @@ class ImportanceWeights:
     smoothed: Tensor | None
     """Normalised weights that sum to 1, smoothed: float64, shape [draws]."""
 
+    @property
+    def usable(self) -> bool:
+        """Whether means by these draws may be right: k-hat is below its limit, or the weights are nearly alike."""
+        if self.k_hat is None or self.ess is None:
+            return False
+        return self.k_hat < k_limit(self.draws) or self.ess >= ESS_ALIKE * self.draws
+
 
 def importance_weights(log_weights: Tensor, smooth: bool = True) -> ImportanceWeights:
     """Diagnose log weights of independent draws, float64, shape [draws]; without ``smooth``, by their spread alone."""
@@ -121,6 +128,9 @@ def psis(log_weights: Tensor) -> tuple[Tensor, float | None] | None:
 
 LEAST_DRAWS = 25
 """Below, the tail of the weights, a fifth of them, is too short to be fitted."""
+
+ESS_ALIKE = 0.9
+"""Effective draws over draws from which on weights are nearly alike, and plain means nearly the weighted ones."""
 
 _SPREAD = 1e-9
 """Nats between the largest weights within which they differ by rounding only."""

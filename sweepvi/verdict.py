@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from sweepvi.diagnostics import k_limit
+from sweepvi.diagnostics import ESS_ALIKE, k_limit
 
 Trust: TypeAlias = Literal["yes", "caution", "no"]
 
@@ -35,11 +35,8 @@ LARGEST_SHARE = 0.5
 """Of one draw's weight in the sum of all: more than the others together. The largest of 10,000 weights with a Pareto
 tail of shape 0.7 has that in 0.6 % of samples, of shape 0.6 in 0.1 %: there is more of the posterior where it was."""
 
-ESS_ALIKE = 0.9
-"""Effective draws over draws from which on weights are nearly alike."""
-
 MISSING_LITTLE = 0.01
-"""Share of the posterior beyond the draws that moves no mean by a tenth of a standard deviation, unless it is ten away."""
+"""Share of the posterior beyond the draws: it moves a mean by a tenth of a standard deviation if it is ten away."""
 
 SPREAD_NONE = 0.01
 """Below this, all draws weigh the same to a hundredth: there is no tail for a k-hat, and nothing to mend."""

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from sweepvi.diagnostics import importance_weights, k_limit, pareto_k, psis
+from sweepvi.diagnostics import ImportanceWeights, importance_weights, k_limit, pareto_k, psis
 
 F64 = torch.float64
 needs_arviz = pytest.mark.skipif(find_spec("arviz_stats") is None, reason="arviz-stats needs Python 3.11")
@@ -100,6 +100,14 @@ def test_a_draw_that_outweighs_the_others_is_seen_though_smoothing_hides_it():
     assert found.largest == pytest.approx(1 / (1 + 9999 * math.exp(-20)), abs=1e-5)
     assert found.ess > 9000
     assert found.k_hat < 0.7
+
+
+@pytest.mark.parametrize(
+    ("k_hat", "ess", "usable"),
+    [(0.69, 5.0, True), (0.7, 8999.0, False), (1.2, 9000.0, True), (None, 9000.0, False), (0.1, None, False)],
+)
+def test_weights_are_usable_by_a_low_k_hat_or_if_they_are_nearly_alike(k_hat, ess, usable):
+    assert ImportanceWeights(10_000, 0, 0.3, k_hat, ess, 0.001, None).usable == usable
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

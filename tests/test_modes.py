@@ -62,9 +62,8 @@ def looked(monkeypatch):
 def test_one_search_serves_all_fits_of_a_model(looked):
     first = sweepvi.fit(normal, (Y,), **QUICK, restarts=1)
     assert (first.verdict.trust, first.verdict.numbers["modes"]) == ("yes", 1)
-    for other in ({"guide": "auto_multivariate_normal"}, {"geometry": "laplace"}):
-        result = sweepvi.fit(normal, (Y,), **QUICK, restarts=1, **other)
-        assert result.verdict.numbers["modes"] == 1, other
+    second = sweepvi.fit(normal, (Y,), **QUICK, restarts=1, geometry="laplace")
+    assert second.verdict.numbers["modes"] == 1
     assert looked == [1]
 
 
@@ -99,9 +98,8 @@ def test_nobody_looks_where_the_fit_is_not_trusted_anyway(why, looked):
     assert looked == []
 
 
-@pytest.mark.parametrize("limit", ["SMALL", "SHORT"])
-def test_nobody_looks_in_large_models(limit, looked, monkeypatch):
-    monkeypatch.setattr(modes, limit, 0)
+def test_nobody_looks_in_models_of_long_programs(looked, monkeypatch):
+    monkeypatch.setattr(modes, "SHORT", 10)
     result = sweepvi.fit(normal, (Y,), **QUICK)
     assert (result.verdict.trust, result.verdict.numbers["modes"]) == ("yes", None)
     assert looked == []

@@ -8,7 +8,6 @@ import pyro
 import torch
 from torch import Tensor
 
-from sweepvi.diagnostics import k_limit
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.fresh_draws import FreshDraws
 from sweepvi.engine.geometry import searched
@@ -51,10 +50,10 @@ def modes_of(engine: EagerEngine, fresh: FreshDraws | None, operations: int) -> 
 
 
 def _may_be_trusted(fresh: FreshDraws | None) -> bool:
-    if fresh is None or fresh.weights is None or fresh.weights.k_hat is None or fresh.sites.points:
+    if fresh is None or fresh.weights is None or fresh.sites.points:
         return False
     latent = sum(math.prod(fresh.sites.shapes.get(name, ())) for name in fresh.sites.latent)
-    return latent <= SMALL and fresh.weights.k_hat < k_limit(fresh.weights.draws)
+    return latent <= SMALL and fresh.weights.usable
 
 
 def _searched(engine: EagerEngine) -> Place | None:
