@@ -46,9 +46,10 @@ INSTEAD = {
         "pathfinder-low-rank": "laplace-full",
         "standardize-full": "laplace-full",
         "laplace-flow": "laplace-full",
-    }
+    },
+    **{name: {"laplace-flow": "laplace-full"} for name in ("hmm_example", "low_dim_gauss_mix", "nes")},
 }
-"""Posterior → program → the program that stands for it, where another takes minutes to trace."""
+"""Posterior → program → the program that stands for it, where another takes minutes."""
 
 
 @dataclass(frozen=True)
