@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from quality import of_table
 from reference import Reference
 from settings import SETTINGS
 
+from sweepvi.files import write_atomically
 from sweepvi.results import FitResult
 
 Quality: TypeAlias = Literal["good", "between", "off"]
@@ -109,22 +109,17 @@ def _float(value: float | None) -> float:
 
 
 def read(path: Path) -> list[Line]:
-    """The lines of a file; none if it is not there. A last line that was cut off is not among them."""
+    """The lines of a file; none if it is not there."""
     if not path.exists():
         return []
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    rows = csv.DictReader(io.StringIO(whole, newline=""))
-    return [Line(**{name: _TYPES[name](row[name]) for name in _COLUMNS}) for row in rows]
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Line(**{name: _TYPES[name](row[name]) for name in _COLUMNS}) for row in csv.DictReader(file)]
 
 
 def append(path: Path, lines: Iterable[Line]) -> None:
-    """Add lines, and the titles if the file is new, in one write."""
+    """Add lines to a file, which is whole at any time."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    if not path.exists():
-        writer.writeheader()
-    writer.writerows(asdict(line) for line in lines)
-    with path.open("ab") as file:
-        file.write(text.getvalue().encode())
-        file.flush()
-        os.fsync(file.fileno())
+    writer.writeheader()
+    writer.writerows(asdict(line) for line in [*read(path), *lines])
+    write_atomically(path, text.getvalue())

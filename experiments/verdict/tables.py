@@ -63,24 +63,9 @@ def wrong(lines: Sequence[Line]) -> str:
     """The good that are not marked ``yes``, with the reasons, and those marked ``yes`` that are not good."""
     rows = ["| posterior | fit | trust | bias | sd ratios | k-hat | reasons |", "|---|---|---|--:|--:|--:|---|"]
     for line in lines:
-        if (line.trust == "yes") != (line.quality == "good") and "good" in (
-            line.quality,
-            line.trust.replace("yes", "good"),
-        ):
-            ratios = f"{line.low:.2f}–{line.high:.2f}"
-            rows.append(
-                _row(
-                    [
-                        line.posterior,
-                        line.name,
-                        line.trust,
-                        f"{line.bias:.2f}",
-                        ratios,
-                        f"{line.k_hat:.2f}",
-                        line.reasons,
-                    ]
-                )
-            )
+        if (line.trust == "yes") != (line.quality == "good"):
+            numbers = [f"{line.bias:.2f}", f"{line.low:.2f}–{line.high:.2f}", f"{line.k_hat:.2f}"]
+            rows.append(_row([line.posterior, line.name, line.trust, *numbers, line.reasons]))
     return "\n".join(rows)
 
 
