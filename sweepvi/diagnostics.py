@@ -67,28 +67,41 @@ class ImportanceWeights:
     ess: float | None
     """Effective sample size of the smoothed weights: Kong, "A Note on Importance Sampling Using Standardized Weights",
     1992: the inverse of the sum of their squares."""
+    largest: float | None
+    """The largest weight's share of the sum of all, before they are smoothed: smoothing hides a draw that outweighs
+    the others."""
     smoothed: Tensor | None
     """Normalised weights that sum to 1, smoothed: float64, shape [draws]."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether means by these draws may be right: k-hat is below its limit, or the weights are nearly alike."""
+        if self.k_hat is None or self.ess is None:
+            return False
+        return self.k_hat < k_limit(self.draws) or self.ess >= ESS_ALIKE * self.draws
 
 
 def importance_weights(log_weights: Tensor, smooth: bool = True) -> ImportanceWeights:
     """Diagnose log weights of independent draws, float64, shape [draws]; without ``smooth``, by their spread alone."""
     draws, nonfinite = log_weights.numel(), int((~log_weights.isfinite()).sum())
     if draws < 2 or nonfinite:
-        return ImportanceWeights(draws, nonfinite, None, None, None, None)
+        return ImportanceWeights(draws, nonfinite, None, None, None, None, None)
+    sd, largest = float(log_weights.std()), float(torch.softmax(log_weights, 0).max())
     found = psis(log_weights) if smooth else None
     if found is None:
-        return ImportanceWeights(draws, 0, float(log_weights.std()), None, None, None)
+        return ImportanceWeights(draws, 0, sd, None, None, largest, None)
     weights, k_hat = found
-    return ImportanceWeights(draws, 0, float(log_weights.std()), k_hat, float(1 / weights.square().sum()), weights)
+    return ImportanceWeights(draws, 0, sd, k_hat, float(1 / weights.square().sum()), largest, weights)
 
 
-def psis(log_weights: Tensor) -> tuple[Tensor, float] | None:
+def psis(log_weights: Tensor) -> tuple[Tensor, float | None] | None:
     """Pareto-smoothed importance sampling: normalised weights, float64, [draws], and k-hat, the shape of their tail.
 
     Vehtari, Simpson, Gelman, Yao & Gabry, "Pareto Smoothed Importance Sampling", 2024, by arviz-stats. k-hat is 0 where
-    the largest weights are all equal, which have no tail. None if there are fewer than 25 draws, if one is not finite,
-    if no tail can be fitted, or if the package is missing, as on Python 3.10.
+    all weights are equal. It is None, and the weights are not smoothed, where no tail can be fitted: where the largest
+    weights are equal and others are not, or so much larger than the next that these vanish beside them in double
+    precision. None altogether if there are fewer than 25 draws, if one is not finite, or if the package is missing, as
+    on Python 3.10.
 
     Args:
         log_weights: log p - log q of independent draws, shape [draws].
@@ -97,21 +110,27 @@ def psis(log_weights: Tensor) -> tuple[Tensor, float] | None:
     if log_weights.numel() < LEAST_DRAWS or not bool(log_weights.isfinite().all()) or find_spec("arviz_stats") is None:
         return None
     log_weights = log_weights.double()
+    plain = torch.softmax(log_weights, 0)
     tail = min(log_weights.numel() // 5, int(3 * math.sqrt(log_weights.numel())))
     largest = log_weights.topk(tail).values
     if float(largest[0] - largest[-1]) < _SPREAD:
-        return torch.softmax(log_weights, 0), 0.0
+        return plain, 0.0 if float(largest[0] - log_weights.min()) < _SPREAD else None
     from arviz_stats.base.array import array_stats
 
     with np.errstate(all="ignore"):
         # It takes log likelihoods, of which the weights are the inverses.
         smoothed, k_hat = array_stats.psislw(-log_weights.numpy())
-    # Weights that are mostly equal have no tail that could be fitted.
-    return (torch.softmax(torch.from_numpy(smoothed), 0), float(k_hat)) if math.isfinite(k_hat) else None
+    # The k-hat alone does not tell: where most of the tail vanishes, it is the prior's share of the estimate.
+    if not math.isfinite(k_hat) or np.isnan(smoothed).any():
+        return plain, None
+    return torch.softmax(torch.from_numpy(smoothed), 0), float(k_hat)
 
 
 LEAST_DRAWS = 25
 """Below, the tail of the weights, a fifth of them, is too short to be fitted."""
+
+ESS_ALIKE = 0.9
+"""Effective draws over draws from which on weights are nearly alike, and plain means nearly the weighted ones."""
 
 _SPREAD = 1e-9
 """Nats between the largest weights within which they differ by rounding only."""

@@ -48,6 +48,7 @@ def evidence_of(
         k_hat=weights.k_hat,
         why_no_k_hat="" if asked else "engine.posterior_draws=0",
         ess=weights.ess,
+        largest=weights.largest,
         minibatches=bool(outcome.score_note),
         shift=shift,
         shift_of=shift_of,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from sweepvi.diagnostics import k_limit
+from sweepvi.diagnostics import ESS_ALIKE, k_limit
 
 Trust: TypeAlias = Literal["yes", "caution", "no"]
 
@@ -25,10 +25,18 @@ ENOUGH_DRAWS = 2155
 
 SPREAD_WIDE, SPREAD_ABSURD = 5.0, 20.0
 """Standard deviation of log weights, in nats. Of good fits of 21 posteriors it was 0.16 to 1.6 (10 to 90 %); at 5, the
-weights of a normal's worth of them span e²⁰; a density that is wrong somewhere gives hundreds."""
+weights of a normal's worth of them span e²⁰; a density that is wrong somewhere gives hundreds. So does a guide that is
+much wider than the posterior: most of its draws weigh next to nothing, which harms none of the others."""
 
 ESS_LEAST = 100.0
 """Effective draws below which a corrected mean has an error of a tenth of the standard deviation."""
+
+LARGEST_SHARE = 0.5
+"""Of one draw's weight in the sum of all: more than the others together. The largest of 10,000 weights with a Pareto
+tail of shape 0.7 has that in 0.6 % of samples, of shape 0.6 in 0.1 %: there is more of the posterior where it was."""
+
+MISSING_LITTLE = 0.01
+"""Share of the posterior beyond the draws: it moves a mean by a tenth of a standard deviation if it is ten away."""
 
 SPREAD_NONE = 0.01
 """Below this, all draws weigh the same to a hundredth: there is no tail for a k-hat, and nothing to mend."""
@@ -38,9 +46,6 @@ SHIFT_LARGE = 0.5
 
 ERROR_LARGE = 0.1
 """Monte Carlo error of a reported mean, in standard deviations."""
-
-GRADIENT_LARGE = 3.0
-"""The ELBO's gradient at the end, in its Monte Carlo errors."""
 
 MODE_NEAR, MODE_EMPTY = 3.0, 10.0
 """A mode counts if its evidence is at most this many nats below the ELBO; it is missed if the guide's log density at it
@@ -88,6 +93,8 @@ class Evidence:
     k_hat: float | None = None
     why_no_k_hat: str = ""
     ess: float | None = None
+    largest: float | None = None
+    """The largest weight's share of the sum of all, not smoothed."""
     minibatches: bool = False
     """Whether weights are of minibatches, scaled up, instead of all the data."""
     shift: float | None = None
@@ -104,8 +111,6 @@ class Evidence:
     r_hat: float | None = None
     modes: Sequence[tuple[float, float]] | None = None
     """Log evidence of each mode that was found, and the guide's log density at it; None if nobody looked."""
-    gradient: float | None = None
-    """The norm of the ELBO's gradient at the end, in its Monte Carlo errors."""
 
     def numbers(self) -> dict[str, Any]:
         """What of it a reader may want."""
@@ -205,24 +210,37 @@ def _missed(evidence: Evidence) -> list[float]:
     ]
 
 
-def _gradient(evidence: Evidence) -> _Doubt | None:
-    if evidence.gradient is None or evidence.gradient <= GRADIENT_LARGE:
-        return None
-    return _Doubt("caution", f"the ELBO still rises: its gradient at the end is {evidence.gradient:.1f} errors from 0")
-
-
 def _k_hat(evidence: Evidence) -> _Doubt | None:
     k, limit, sd = evidence.k_hat, k_limit(evidence.draws), evidence.sd_log_weights
     if sd is not None and sd < SPREAD_NONE:
         return None
     if k is None:
-        return _Doubt("caution", f"no k-hat: {evidence.why_no_k_hat or 'too few draws, or weights without a tail'}")
-    if k >= K_NO_MEAN:
+        return _Doubt(
+            "caution",
+            f"no k-hat: {evidence.why_no_k_hat or 'too few draws, or weights without a tail'}",
+        )
+    if k >= K_NO_MEAN and not _nearly_alike(evidence):
         return _Doubt("no", f"k-hat {k:.2f} is 1 or more: draws miss so much that weighted means do not converge")
-    if k >= limit:
+    if k >= limit and not (_nearly_alike(evidence) and _missing(evidence) < MISSING_LITTLE):
         why = "its plain means may be right, but nothing here can tell"
         return _Doubt("caution", f"k-hat {k:.2f} is above {limit:.2f}: the guide is too narrow somewhere ({why})")
     return None
+
+
+def _nearly_alike(evidence: Evidence) -> bool:
+    """Whether all draws weigh nearly the same, so that the plain means are nearly the weighted ones."""
+    return evidence.ess is not None and evidence.ess >= ESS_ALIKE * evidence.draws
+
+
+def _missing(evidence: Evidence) -> float:
+    """The share of the posterior beyond the draws, as their tail goes on.
+
+    Beyond the largest of S weights, 1/S of the guide is left. Weights above u have a mean of about u / (1 - k) there,
+    if the tail is a generalized Pareto distribution of shape k: Pickands, "Statistical Inference Using Extreme Order
+    Statistics", 1975.
+    """
+    k, largest = evidence.k_hat, evidence.largest
+    return math.inf if k is None or largest is None or k >= 1 else largest / (1 - k)
 
 
 def _few_draws(evidence: Evidence) -> _Doubt | None:
@@ -231,9 +249,15 @@ def _few_draws(evidence: Evidence) -> _Doubt | None:
     return _Doubt("caution", f"k-hat by {evidence.draws:,} draws only; it takes {ENOUGH_DRAWS:,}")
 
 
+def _reliable(evidence: Evidence) -> bool:
+    """Whether corrected means can be relied on, whatever they correct."""
+    k, ess = evidence.k_hat, evidence.ess
+    return k is not None and ess is not None and k < K_GOOD and ess >= ESS_GOOD
+
+
 def _spread(evidence: Evidence) -> _Doubt | None:
     sd = evidence.sd_log_weights
-    if sd is None or sd <= SPREAD_WIDE:
+    if sd is None or sd <= SPREAD_WIDE or _reliable(evidence):
         return None
     return _Doubt("no" if not sd <= SPREAD_ABSURD else "caution", f"log weights spread by {sd:.3g} nats")
 
@@ -244,10 +268,14 @@ def _few_effective(evidence: Evidence) -> _Doubt | None:
     return _Doubt("caution", f"{evidence.draws:,} draws are worth {evidence.ess:.0f} of the posterior")
 
 
+def _one_outweighs(evidence: Evidence) -> _Doubt | None:
+    if evidence.largest is None or evidence.largest <= LARGEST_SHARE:
+        return None
+    return _Doubt("no", f"one of {evidence.draws:,} draws has {evidence.largest:.0%} of the weight of all")
+
+
 def _shift(evidence: Evidence) -> _Doubt | None:
-    k, ess = evidence.k_hat, evidence.ess
-    reliable = k is not None and ess is not None and k < K_GOOD and ess >= ESS_GOOD
-    if evidence.shift is None or evidence.shift <= SHIFT_LARGE or reliable:
+    if evidence.shift is None or evidence.shift <= SHIFT_LARGE or _reliable(evidence):
         return None
     return _Doubt(
         "caution", f"weights move the mean of {evidence.shift_of} by {evidence.shift:.2g} standard deviations"
@@ -261,8 +289,8 @@ def _error(evidence: Evidence) -> _Doubt | None:
     return _Doubt("caution", f"the Monte Carlo error of {where} is {evidence.error:.2g} standard deviations")
 
 
-_ALWAYS = (_points, _not_finite, _no_draws, _minibatches, _modes, _alone, _one_start, _gradient)
-_OF_WEIGHTS = (_k_hat, _spread, _few_draws, _few_effective, _shift, _error)
+_ALWAYS = (_points, _not_finite, _no_draws, _minibatches, _modes, _alone, _one_start)
+_OF_WEIGHTS = (_k_hat, _spread, _one_outweighs, _few_draws, _few_effective, _shift, _error)
 
 
 def _finite(value: Any) -> Any:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from sweepvi.diagnostics import importance_weights, k_limit, pareto_k, psis
+from sweepvi.diagnostics import ImportanceWeights, importance_weights, k_limit, pareto_k, psis
 
 F64 = torch.float64
 needs_arviz = pytest.mark.skipif(find_spec("arviz_stats") is None, reason="arviz-stats needs Python 3.11")
@@ -58,13 +58,56 @@ def test_the_effective_sample_size_is_that_of_the_weights():
 
 
 @needs_arviz
-def test_weights_without_a_tail():
+def test_weights_that_are_all_alike_have_no_tail():
     assert psis(torch.zeros(100, dtype=F64))[1] == 0.0
     found = importance_weights(torch.full((1000,), -3.0, dtype=F64))
     assert (found.k_hat, found.sd, found.ess) == (0.0, 0.0, pytest.approx(1000))
-    two = torch.zeros(1000, dtype=F64)
-    two[:3] = 1.0
-    assert importance_weights(two).nonfinite == 0
+
+
+def two_levels():
+    """Half of the draws weigh e¹⁰⁰⁰ times as much as the others: the largest are equal, and far from all of them."""
+    return torch.arange(10_000, dtype=F64) % 2 * 1000.0
+
+
+def one_outweighs():
+    return torch.cat([normal_weights(0.9)[1], torch.tensor([900.0], dtype=F64)])
+
+
+def few_outweigh():
+    return torch.cat([normal_weights(0.9)[1], torch.full((5,), 900.0, dtype=F64)])
+
+
+def wild():
+    return 1000.0 * normal_weights(0.4)[1]
+
+
+@needs_arviz
+@pytest.mark.parametrize(("weights", "ess"), [(two_levels, 5000), (one_outweighs, 1), (few_outweigh, 5), (wild, 1)])
+def test_no_k_hat_is_better_than_a_low_one_where_no_tail_can_be_fitted(weights, ess):
+    """The estimate would be 0, or the share in it of its prior, 5 / 310: that of a fit that is very good."""
+    found = importance_weights(weights())
+    assert found.k_hat is None
+    assert found.ess == pytest.approx(ess)
+    assert float(found.smoothed.sum()) == pytest.approx(1.0)
+
+
+@needs_arviz
+def test_a_draw_that_outweighs_the_others_is_seen_though_smoothing_hides_it():
+    weights = normal_weights(0.9)[1]
+    assert importance_weights(weights).largest < 0.001
+    weights[0] = 20.0
+    found = importance_weights(weights)
+    assert found.largest == pytest.approx(1 / (1 + 9999 * math.exp(-20)), abs=1e-5)
+    assert found.ess > 9000
+    assert found.k_hat < 0.7
+
+
+@pytest.mark.parametrize(
+    ("k_hat", "ess", "usable"),
+    [(0.69, 5.0, True), (0.7, 8999.0, False), (1.2, 9000.0, True), (None, 9000.0, False), (0.1, None, False)],
+)
+def test_weights_are_usable_by_a_low_k_hat_or_if_they_are_nearly_alike(k_hat, ess, usable):
+    assert ImportanceWeights(10_000, 0, 0.3, k_hat, ess, 0.001, None).usable == usable
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -73,7 +116,7 @@ def test_weights_that_are_not_finite_are_counted_and_not_used(value):
     weights[3] = value
     found = importance_weights(weights)
     assert (found.draws, found.nonfinite) == (100, 1)
-    assert (found.k_hat, found.sd, found.ess, found.smoothed) == (None, None, None, None)
+    assert (found.k_hat, found.sd, found.ess, found.largest, found.smoothed) == (None,) * 5
     assert pareto_k(weights) is None
 
 

@@ -33,6 +33,7 @@ from sweepvi.geometry.standardize import Standardize
 from sweepvi.programs import default_dtype
 from sweepvi.recipe import reseeded
 from sweepvi.results import FitResult
+from sweepvi.sweep.program import program_of
 
 F64 = torch.float64
 Y = torch.tensor([0.3, -1.2, 0.7, 2.0], dtype=F64)
@@ -500,6 +501,18 @@ def test_coordinates_are_the_same_under_every_seed(geometry):
     found = anew(made)
     assert same(found.affine, anew(reseeded(made, 5)).affine)
     assert found.evaluations > 0
+
+
+def test_several_fits_each_have_their_own_geometry():
+    """Also where their guides have parameters of the same names and shapes, as one program would."""
+    settings = [{"geometry": name} for name in ("none", "laplace")]
+    common = QUICK | {"guide": "auto_multivariate_normal"}
+    together = sweepvi.fit_many(schools, (Y,), settings=settings, **common)
+    alone = [sweepvi.fit(schools, (Y,), **each, **common) for each in settings]
+    assert [one.elbo for one in together] == pytest.approx([one.elbo for one in alone], rel=1e-12)
+    assert together[0].elbo < together[1].elbo - 0.1
+    nodes = [{**recipe(schools, (Y,)).config, "geometry": {"name": name}} for name in ("none", "laplace")]
+    assert program_of(nodes[0]) != program_of(nodes[1])
 
 
 def test_coordinates_are_found_once_for_all_restarts(monkeypatch):

@@ -89,6 +89,7 @@ def program_key(recipe: Recipe) -> str:
     config = recipe.config
     parts = {
         "model": config["model"],
+        "geometry": config["geometry"],
         "guide": _without(config["guide"], recipe.guide.start_keys),
         "stop": config["stop"],
         "estimator": _without(config["estimator"], tuple(recipe.estimator.varies)),

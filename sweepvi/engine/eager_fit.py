@@ -108,7 +108,7 @@ class EagerFit(Fits):
         if outcome.status == "finished":
             self.score(outcome, interrupt, progress, posterior=True)
             with self.engine.optimization.evaluated():
-                outcome.modes = covered(self.engine.place, self.engine.programs, self.engine.problem)
+                outcome.modes = covered(self.engine, self.engine.place)
         return [outcome]
 
     @property

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sweepvi.engine.log_joint import log_joint_of
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.geometry import NoGeometry, NoGeometryError, Place
+from sweepvi.geometry.laplace import Laplace
 from sweepvi.recipe import Recipe, data_hash
 
 REMEMBERED = 64
@@ -49,6 +50,15 @@ def place_of(recipe: Recipe) -> Place | None:
     if place is None:
         place = _located(recipe)
         _KNOWN.put(key, recipe.source.problem.model, place)
+    return place
+
+
+def searched(recipe: Recipe) -> Place:
+    """The coordinates and modes that ``geometry=laplace`` finds, whatever the recipe's own; raises as that does."""
+    geometry = Laplace()
+    node = {"name": "laplace", **asdict(geometry)}
+    place = place_of(replace(recipe, geometry=geometry, config={**recipe.config, "geometry": node}))
+    assert place is not None
     return place
 
 

@@ -17,6 +17,7 @@ def program_of(config: Mapping[str, Any]) -> str:
     guide, estimator = config["guide"], config["estimator"]
     parts = {
         "model": config["model"],
+        "geometry": config["geometry"],
         "guide": _without(guide, _class_attribute("guide", guide, "start_keys")),
         "estimator": _without(estimator, _class_attribute("estimator", estimator, "varies")),
         "engine": _without(config["engine"], OWN_TO_A_LANE),

@@ -28,7 +28,7 @@ from sweepvi.engine.lanes.lane_snapshot import courses_of, load_watches, put_cou
 from sweepvi.engine.lanes.memory import demand_room, most_lanes
 from sweepvi.engine.lanes.record import Course
 from sweepvi.engine.lanes.watching import chunk_of, look
-from sweepvi.engine.modes import covered
+from sweepvi.engine.modes import modes_of
 from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.outcome import Outcome, Restart
 from sweepvi.engine.trial_run import start
@@ -156,6 +156,12 @@ class LaneFits(Fits):
         """How many a step computes, all lanes together; 0 before it is traced."""
         graph = self._cohort.stepping.graph
         return graph.numbers if graph is not None else 0
+
+    @property
+    def operations(self) -> int:
+        """Of a step; 0 before it is traced."""
+        graph = self._cohort.stepping.graph
+        return graph.node_count if graph is not None else 0
 
     def close(self) -> None:
         """Let go of what runs in the background."""
@@ -359,7 +365,7 @@ class LaneFits(Fits):
         with engine.undone():
             engine.move_to(self._captured.unpacked(ended.result))
             fitted = engine.fitted()
-            modes = covered(engine.place, engine.programs, engine.problem) if ended.status == "finished" else None
+            modes = modes_of(engine, ended.fresh, self.operations) if ended.status == "finished" else None
         share = len(all_of_it) / len(self._lanes)
         ends = [lane.ended for lane in all_of_it if lane.ended is not None]
         several = len(ends) > 1
