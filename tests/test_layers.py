@@ -41,7 +41,8 @@ MAY_IMPORT = {
     **dict.fromkeys(COMPONENTS, BASE | COMPONENTS),
     "refused": set(),
     "registry": {"errors", "keys", "refused"},
-    "recipe": BASE | COMPONENTS | {"registry"},
+    "frozen_noise": BASE | COMPONENTS | {"registry"},
+    "recipe": BASE | COMPONENTS | {"registry", "frozen_noise"},
     "engine": BASE | COMPONENTS | {"recipe", "diagnostics", "posterior"},
     "evidence": {"engine", "diagnostics", "verdict"},
     "results": BASE

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.loading import described
-from sweepvi.optim import Rule
+from sweepvi.optim import Minimizer, Rule, SGDRule
 from sweepvi.optim.snapshot import load_slots, plain_group
 from sweepvi.optim.torch_face import optimizer_from
 from sweepvi.recipe import OptimizerFactory, ParameterGroup
@@ -24,6 +24,8 @@ def group_optimizer(settings: ParameterGroup, params: Mapping[str, Tensor]) -> G
     """The optimizer of a group that has these parameters, by name."""
     if isinstance(settings.optimizer, Rule):
         return RuleGroup(settings, settings.optimizer, params)
+    if isinstance(settings.optimizer, Minimizer):
+        return MinimizedGroup(settings, params)
     return GivenGroup(settings, settings.optimizer, params)
 
 
@@ -134,6 +136,17 @@ class RuleGroup(GroupOptimizer):
     def misfits(self, shapes: Mapping[str, torch.Size]) -> dict[str, str]:
         """See :meth:`GroupOptimizer.misfits`."""
         return self.rule.misfits(shapes)
+
+
+class MinimizedGroup(RuleGroup):
+    """All parameters under a minimizer, which moves them itself: here they are kept, and never stepped."""
+
+    def __init__(self, settings: ParameterGroup, params: Mapping[str, Tensor]) -> None:
+        super().__init__(settings, SGDRule(), params)
+
+    def step(self, done: int, total_norm: Tensor | None) -> float:
+        """Raises ``TypeError``."""
+        raise TypeError("a minimizer takes no single steps")
 
 
 class GivenGroup(GroupOptimizer):

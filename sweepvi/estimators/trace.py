@@ -20,6 +20,7 @@ class Trace(ParticleEstimator):
     """Trace_ELBO: reparameterised gradients where possible, the score function elsewhere."""
 
     averages_particles: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = True
 
     def build(self) -> Elbo:
         """A new ``Trace_ELBO``."""

@@ -39,6 +39,7 @@ class TraceEnum(ParticleEstimator):
 
     sums_out: ClassVar[bool] = True
     averages_particles: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = True
 
     enumerate: Annotated[
         Literal["parallel", "sequential"] | None,

@@ -1,0 +1,128 @@
+"""One fit by a minimizer: searches on more and more draws, until these are enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from torch import Tensor
+
+from sweepvi.engine.frozen.objective import FrozenObjective
+from sweepvi.optim import Minimizer, Search
+
+End: TypeAlias = Literal["", "converged", "stuck", "max_draws", "steps", "diverged"]
+"""Why a fit is over: draws are enough at a minimum; no step lowered the loss short of one; there were to be no more
+draws; or no more steps; or the loss is not finite where it starts. Empty while it goes on."""
+
+
+class FrozenSearch:
+    """A fit under one seed; :meth:`step` moves it.
+
+    Args:
+        minimizer: that moves it, and says when draws are enough.
+        objective: the mean loss over so many draws.
+        start: parameters, shape [D].
+        draws: to begin with.
+        grows: whether there can be more draws: not where nothing is drawn.
+        steps: at most, of all searches together.
+
+    Attributes:
+        end: why it is over; empty until then.
+        losses: the objective before each step, float; one more than steps if it has diverged.
+        rates: what governed each step.
+        steps: taken.
+        gain: nats that the last doubling of the draws has gained; None before there was one.
+        evaluations: gradients of single draws that were computed.
+
+    """
+
+    def __init__(
+        self,
+        minimizer: Minimizer,
+        objective: Callable[[int], FrozenObjective],
+        start: Tensor,
+        draws: int,
+        grows: bool,
+        steps: int,
+    ) -> None:
+        self._minimizer, self._objective, self._grows, self._most = minimizer, objective, grows, steps
+        self.end: End = ""
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+        self.gain: float | None = None
+        self._earlier = 0
+        self._doubled_at: float | None = None
+        self.objective, self._search = self._begun(start, draws)
+
+    @property
+    def point(self) -> Tensor:
+        """Parameters where it stands, shape [D]."""
+        return self._search.point
+
+    @property
+    def gradient(self) -> Tensor:
+        """Of the objective there, shape [D]."""
+        return self._search.gradient
+
+    @property
+    def gradient_size(self) -> float:
+        """Largest entry of the objective's gradient there."""
+        return float(self.gradient.abs().max())
+
+    @property
+    def draws(self) -> int:
+        """M, of the objective at hand."""
+        return self.objective.draws
+
+    @property
+    def steps(self) -> int:
+        """Taken so far."""
+        return len(self.losses) - (self.end == "diverged")
+
+    @property
+    def evaluations(self) -> int:
+        """See the class."""
+        return self._earlier + self.objective.evaluations
+
+    @property
+    def last_loss(self) -> float:
+        """Of the objective where it stands."""
+        return self._search.value
+
+    def step(self) -> None:
+        """Take a step; at a minimum, go on to more draws, or end."""
+        if self._search.ended:
+            self._next()
+        elif self.steps >= self._most:
+            self.end = "steps"
+        else:
+            self._take()
+
+    def _take(self) -> None:
+        before = self._search.value
+        if self._search.step():
+            self.losses.append(before)
+            self.rates.append(self._search.rate)
+
+    def _next(self) -> None:
+        """What follows the end of a search."""
+        if self._doubled_at is not None:
+            self.gain = self._doubled_at - self._search.value
+        if not self._grows or (self.gain is not None and self.gain <= self._minimizer.tolerance):
+            self.end = "converged" if self._search.ended == "converged" else "stuck"
+        elif 2 * self.draws > self._minimizer.max_draws:
+            self.end = "max_draws"
+        else:
+            self._earlier += self.objective.evaluations
+            self.objective, self._search = self._begun(self.point, 2 * self.draws)
+            self._doubled_at = self._search.value
+
+    def _begun(self, start: Tensor, draws: int) -> tuple[FrozenObjective, Search]:
+        objective = self._objective(draws)
+        search = self._minimizer.search(objective, start)
+        if not math.isfinite(search.value) or not bool(search.gradient.isfinite().all()):
+            self.end = "diverged"
+            self.losses.append(search.value)
+            self.rates.append(math.nan)
+        return objective, search
