@@ -71,14 +71,15 @@ class _Search(Search):
                     break
                 low = share
             share = 2.0 * share if math.isinf(high) else 0.5 * (low + high)
-        return found is not None and self._taken(*found)
+        return found is not None and self._taken(slope, *found)
 
-    def _taken(self, share: float, point: Tensor, value: float, gradient: Tensor) -> bool:
+    def _taken(self, slope: float, share: float, point: Tensor, value: float, gradient: Tensor) -> bool:
         """Move to a point, unless it is better by rounding alone."""
         if value > self.value - self._slack and float(gradient.norm()) >= float(self.gradient.norm()):
             return False
         steps, changes = (point - self.point)[None], (gradient - self.gradient)[None]
         self._memory.add(steps, changes, torch.ones(1, dtype=torch.bool, device=point.device))
         self.rate = share
+        self.promised = max(self.value - value, -0.5 * share * slope)
         self._move(point, value, gradient)
         return True

@@ -58,6 +58,7 @@ class Search(ABC):
         value: of the objective there.
         gradient: shape [D].
         rate: what the last step was governed by: a share of the direction, or a radius.
+        promised: the decrease that the model of the last step had promised; infinite before the first.
         ended: why there is no next step: the gradient is small enough, or no step lowers the value; else empty.
 
     """
@@ -65,7 +66,7 @@ class Search(ABC):
     def __init__(self, objective: Objective, start: Tensor, gradient_tolerance: float) -> None:
         self.objective, self.point = objective, start
         self.value, self.gradient = objective(start)
-        self.rate = float("nan")
+        self.rate, self.promised = float("nan"), float("inf")
         self.ended: Ended = ""
         self._tolerance = gradient_tolerance
         self._look()
@@ -100,11 +101,11 @@ class Minimizer(Keyed, ABC):
     draws: Annotated[
         int | None, Key("frozen draws to begin with; null: 32, or twice what the guide needs if that is more", ge=2)
     ] = None
-    max_draws: Annotated[int, Key("draws up to which they are doubled", ge=2)] = 4096
-    tolerance: Annotated[float, Key("nats that doubling the draws gains, below which they are enough", gt=0)] = 0.01
+    max_draws: Annotated[int, Key("draws up to which they are doubled", ge=2)] = 1024
+    tolerance: Annotated[float, Key("nats that doubling the draws gains, below which they are enough", gt=0)] = 0.05
     gradient_tolerance: Annotated[
         float, Key("largest entry of the gradient at a minimum, nats for a unit of an unconstrained parameter", gt=0)
-    ] = 1e-5
+    ] = 1e-4
     linear_response: Annotated[
         bool, Key("also standard deviations by linear response: columns lr_mean and lr_sd of the posterior's table")
     ] = False

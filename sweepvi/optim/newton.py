@@ -55,6 +55,7 @@ class _Search(Search):
             kept = self._kept(promised, value, gradient)
             self._resize(kept, float(step.norm()))
             if kept > ACCEPTED:
+                self.promised = promised
                 self._move(point, value, gradient)
                 return True
             if promised <= self._slack:

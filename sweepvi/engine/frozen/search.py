@@ -16,6 +16,11 @@ End: TypeAlias = Literal["", "converged", "stuck", "max_draws", "steps", "diverg
 draws; or no more steps; or the loss is not finite where it starts. Empty while it goes on."""
 
 
+LOOSE = 1e-3
+"""Of the tolerance, the decrease that a step promises at which a search is near enough to its minimum to tell whether
+draws are enough."""
+
+
 class FrozenSearch:
     """A fit under one seed; :meth:`step` moves it.
 
@@ -53,6 +58,7 @@ class FrozenSearch:
         self.gain: float | None = None
         self._earlier = 0
         self._doubled_at: float | None = None
+        self._enough = False
         self.objective, self._search = self._begun(start, draws)
 
     @property
@@ -91,8 +97,8 @@ class FrozenSearch:
         return self._search.value
 
     def step(self) -> None:
-        """Take a step; at a minimum, go on to more draws, or end."""
-        if self._search.ended:
+        """Take a step; near a minimum, go on to more draws, or to the minimum itself where they are enough."""
+        if self._search.ended or (not self._enough and self._search.promised <= LOOSE * self._minimizer.tolerance):
             self._next()
         elif self.steps >= self._most:
             self.end = "steps"
@@ -107,16 +113,17 @@ class FrozenSearch:
 
     def _next(self) -> None:
         """What follows the end of a search."""
-        if self._doubled_at is not None:
+        most = self._minimizer.max_draws
+        if not self._enough and self._doubled_at is not None:
             self.gain = self._doubled_at - self._search.value
-        if not self._grows or (self.gain is not None and self.gain <= self._minimizer.tolerance):
-            self.end = "converged" if self._search.ended == "converged" else "stuck"
-        elif 2 * self.draws > self._minimizer.max_draws:
-            self.end = "max_draws"
-        else:
+        settled = not self._grows or (self.gain is not None and self.gain <= self._minimizer.tolerance)
+        self._enough = self._enough or settled or 2 * self.draws > most
+        if not self._enough:
             self._earlier += self.objective.evaluations
             self.objective, self._search = self._begun(self.point, 2 * self.draws)
             self._doubled_at = self._search.value
+        elif self._search.ended:
+            self.end = "stuck" if self._search.ended == "stuck" else "converged" if settled else "max_draws"
 
     def _begun(self, start: Tensor, draws: int) -> tuple[FrozenObjective, Search]:
         objective = self._objective(draws)
