@@ -118,7 +118,8 @@ class FitResult:
     """Of a fit on frozen noise by ``lbfgs`` or ``newton``, else empty: ``draws`` of the last objective; ``end``, which is
     ``converged``, ``stuck``, ``max_draws`` or ``steps``; ``gain``, the nats by the last doubling of the draws (None if
     there was none); ``gradient_size``, the largest entry of the gradient at the end; ``evaluations``, gradients of
-    single draws."""
+    single draws; with ``linear_response``, ``mean_error``, the largest standard error of the guide's means by the frozen
+    draws, in standard deviations by linear response (unconstrained)."""
     posterior: Posterior | None = None
     """Mean, standard deviation and quantiles of every scalar, plain and corrected by importance weights; None unless
     the fit finished, with ``posterior_draws=0``, and of models with too many."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from sweepvi.diagnostics import elbo_score
 from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.fits import Fits
 from sweepvi.engine.fresh_draws import FreshDraws
+from sweepvi.engine.frozen.linear_response import Normals, linear_response
 from sweepvi.engine.frozen.program import FrozenProgram, frozen_program
 from sweepvi.engine.frozen.search import FrozenSearch
 from sweepvi.engine.frozen.telling import facts_of, told, why_diverged
@@ -98,11 +100,36 @@ class FrozenFits(Fits):
                 outcome.log_weights = end.score(point, interrupt, progress)
             best = self._chosen(found)
             best.fresh = end.fresh(self._searches[best.seed].point, interrupt, progress)
+            self._respond(best, end, interrupt)
         best.data_size, best.score_note = seen.data_size, seen.note
         best.notes += [end.note] if end.note else []
         if not end.is_whole(best.log_weights, best.fresh):
             best.status, best.message = "interrupted", "interrupted while the result was scored"
         return [best]
+
+    def _respond(self, best: Outcome, end: LaneEnd, interrupt: Interrupt) -> None:
+        """Add linear response to the table of the posterior, where it is asked for."""
+        if not self._program.minimizer.linear_response or interrupt.requested:
+            return
+        if best.fresh is None or best.fresh.posterior is None:
+            best.notes.append("no linear response: it is told in the table of the posterior, and there is none")
+            return
+        search, normals = self._searches[best.seed], Normals.of(self._program.captured)
+        found = linear_response(search.objective, search.point, normals)
+        if found is None:
+            best.notes.append("no linear response: the Hessian is not positive definite where the fit ended")
+            return
+        params = best.fitted.state.constrained()
+        values = end.changed(
+            search.point, normals.shapes, lambda noise: found.noise(noise, normals, params), interrupt
+        )
+        if values is None:
+            best.notes.append("no linear response: draws of this program cannot be traced")
+            return
+        values = values.double()
+        table = best.fresh.posterior.with_linear_response(values.mean(0).tolist(), values.std(0).tolist())
+        best.fresh = replace(best.fresh, posterior=table)
+        best.frozen["mean_error"] = found.largest_error
 
     def _chosen(self, found: Mapping[int, Outcome]) -> Outcome:
         """The restart with the highest ELBO, which knows of the others; one that did not finish only if none did."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.environment import environment
 from sweepvi.engine.frozen.demands import demand_derivative, demand_function, first_draws
+from sweepvi.engine.frozen.linear_response import MOST
 from sweepvi.engine.frozen.objective import DrawnLosses, FrozenObjective
 from sweepvi.engine.frozen.search import FrozenSearch
 from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured
@@ -42,6 +43,10 @@ class FrozenProgram:
             raise ConfigError([Problem.of("optimizer", self._name, message)]) from error
 
     def _prepare(self) -> None:
+        size = len(self.captured.start)
+        if self.minimizer.linear_response and size > MOST:
+            message = f"needs the Hessian of all {size:,} parameters, and is for up to {MOST:,}"
+            raise ConfigError([Problem.of("optimizer.linear_response", True, message)])
         with self.engine.undone():
             demand_function(self.engine, self.captured, self._name)
         self.draws_anything = bool(self.captured.draws.noise.taken)
