@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "sweep": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling", "report", "progress"}
-    | {"diagnostics", "__init__"},
+    | {"diagnostics", "frozen_noise", "__init__"},
     "probing": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling"}

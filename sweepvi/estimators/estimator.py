@@ -46,8 +46,8 @@ class Estimator(Keyed, ABC):
     averages_particles: ClassVar[bool] = False
     """Whether loss and gradient of several particles are the means of those of single ones, which nothing connects."""
 
-    pathwise: ClassVar[bool] = False
-    """Whether on given noise of reparameterised variables, the gradient is the derivative of the loss."""
+    pathwise: ClassVar[bool] = True
+    """Whether, where all draws are differentiable functions of noise, the gradient is the derivative of the loss."""
 
     varies: ClassVar[Mapping[str, str]] = {}
     """Keys that may be another number in each of many fits that run as one program: key → where the object that

@@ -20,7 +20,6 @@ class Trace(ParticleEstimator):
     """Trace_ELBO: reparameterised gradients where possible, the score function elsewhere."""
 
     averages_particles: ClassVar[bool] = True
-    pathwise: ClassVar[bool] = True
 
     def build(self) -> Elbo:
         """A new ``Trace_ELBO``."""

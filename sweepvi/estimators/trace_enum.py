@@ -39,7 +39,6 @@ class TraceEnum(ParticleEstimator):
 
     sums_out: ClassVar[bool] = True
     averages_particles: ClassVar[bool] = True
-    pathwise: ClassVar[bool] = True
 
     enumerate: Annotated[
         Literal["parallel", "sequential"] | None,

@@ -34,7 +34,6 @@ class TraceMeanField(ParticleEstimator):
     """
 
     averages_particles: ClassVar[bool] = True
-    pathwise: ClassVar[bool] = True
 
     reparameterised_only: ClassVar[bool] = True
 
