@@ -12,6 +12,8 @@ from sweepvi.optim import Minimizer
 LINEAR_RESPONSE_GUIDES = ("auto_normal", "auto_diagonal_normal")
 """Independent normals, of which the means have a covariance by linear response."""
 
+FITS_ANY_DRAWS = "is flexible enough to fit any number of frozen draws, on which the mean loss then has no minimum"
+
 _NEEDS = {
     "scheduler": ("constant", "has no step size that a schedule could change"),
     "partition": ("single", "moves all parameters together"),
@@ -34,6 +36,7 @@ def problems(config: Mapping[str, Any]) -> list[Problem]:
     return [
         *_of_noise(config["engine"], name),
         *_of_estimator(config["estimator"], name),
+        *_of_guide(config["guide"]["name"], name),
         *(
             Problem.of(group, config[group]["name"], f"must be {option} with optimizer={name}, which {reason}")
             for group, (option, reason) in _NEEDS.items()
@@ -71,6 +74,15 @@ def _of_estimator(estimator: Mapping[str, Any], name: str) -> Iterator[Problem]:
         f"on frozen noise, its gradient is not the derivative of its loss, which optimizer={name} needs; use {fitting}"
     )
     yield Problem.of("estimator", estimator["name"], message)
+
+
+def _of_guide(guide: str, name: str) -> Iterator[Problem]:
+    component = _component("guide", guide)
+    if component is not None and component.flow:
+        message = (
+            f"{FITS_ANY_DRAWS}; with optimizer={name} use a guide of normals, or clipped_adam with engine.noise=fresh"
+        )
+        yield Problem.of("guide", guide, message)
 
 
 def _of_linear_response(config: Mapping[str, Any]) -> Iterator[Problem]:

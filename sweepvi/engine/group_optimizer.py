@@ -220,6 +220,7 @@ def _given(factory: OptimizerFactory, params: list[Tensor]) -> torch.optim.Optim
         raise ConfigError([Problem("optimizer", message)])
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
+        instead = "try adam, or optimizer=lbfgs with engine.noise=fixed"
         reason = "it evaluates the loss several times a step, and compares values that differ by noise alone"
-        raise ConfigError([Problem("optimizer", f"{type(optimizer).__name__} is refused: {reason}; try adam")])
+        raise ConfigError([Problem("optimizer", f"{type(optimizer).__name__} is refused: {reason}; {instead}")])
     return optimizer
