@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -43,6 +41,8 @@ EVIDENCE = float(
 BASE = {"engine": "lanes", "noise": "fixed", "dtype": "float64", "restarts": 1}
 QUICK = {**BASE, "score_draws": 50, "posterior_draws": 0}
 
+ENGINE = {"name": "lanes", **{key: value for key, value in QUICK.items() if key != "engine"}}
+
 
 def model(y):
     z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
@@ -68,20 +68,20 @@ def minimum(seed, draws):
         return 0.5 * np.einsum("mi,ij,mj->m", z, PRECISION, z).mean() - x[2:].sum()
 
     found = optimize.minimize(objective, np.zeros(4), method="BFGS", options={"gtol": 1e-9})
-    at_start = objective(np.concatenate([np.zeros(2), np.log([0.1, 0.1])]))
-    return found.x[:2], np.exp(found.x[2:]), at_start - objective(found.x)
+    rest = -0.5 * (noise**2).sum(1).mean() - 0.5 * np.linalg.slogdet(PRECISION)[1] - EVIDENCE
+    return found.x[:2], np.exp(found.x[2:]), found.fun + rest
 
 
 @pytest.mark.parametrize("minimizer", [LBFGS, TrustRegionNewton])
 def test_the_minimum_is_scipys_of_the_objective_written_out(minimizer):
     result = fit(minimizer(draws=8, max_draws=8, gradient_tolerance=1e-7), seed=5)
-    mean, sd, decrease = minimum(5, 8)
+    mean, sd, value = minimum(5, 8)
     assert result.params["AutoNormal.locs.z"].numpy() == pytest.approx(mean, abs=1e-5)
     assert result.params["AutoNormal.scales.z"].numpy() == pytest.approx(sd, abs=1e-5)
     # Losses are those before each step: the last step is too small to be seen.
-    assert float(result.losses[0] - result.losses[-1]) == pytest.approx(decrease, abs=1e-3)
+    assert float(result.losses[-1]) == pytest.approx(value, abs=1e-6)
     assert (result.status, result.frozen["end"], result.frozen["draws"]) == ("finished", "max_draws", 8)
-    assert result.frozen["gain"] is None
+    assert result.frozen["gap"] is None
     assert result.frozen["gradient_size"] <= 1e-7
     assert result.steps == len(result.losses) == len(result.rates["all"]) < 40
     assert "optimizer.max_draws" in result.stopped
@@ -89,16 +89,16 @@ def test_the_minimum_is_scipys_of_the_objective_written_out(minimizer):
 
 @pytest.mark.parametrize(
     ("guide", "geometry"),
-    [("auto_normal", "none"), ("auto_diagonal_normal", "none"), ("auto_normal", "standardize")],
+    [("auto_normal", "standardize"), ("auto_diagonal_normal", "none")],
 )
 def test_linear_response_has_the_standard_deviations_that_independent_normals_lack(guide, geometry):
-    optimizer = TrustRegionNewton(draws=512, linear_response=True)
-    result = fit(optimizer, guide, geometry=geometry, posterior_draws=20_000)
+    optimizer = TrustRegionNewton(draws=1024, linear_response=True)
+    result = fit(optimizer, guide, geometry=geometry, posterior_draws=10_000)
     assert result.posterior is not None
     rows = [result.posterior[f"z[{place}]"] for place in range(2)]
     assert [row.mean for row in rows] == pytest.approx(MEAN, abs=0.05)
     assert [row.sd for row in rows] == pytest.approx(MEAN_FIELD_SD, rel=0.05)
-    assert max(MEAN_FIELD_SD / SD) < 0.8
+    assert max(MEAN_FIELD_SD / SD) < 0.81
     assert [row.lr_sd for row in rows] == pytest.approx(SD, rel=0.03)
     assert [row.lr_mean for row in rows] == pytest.approx([row.mean for row in rows], abs=0.03)
     # A mean of M draws of a standard deviation, seen by the right one: somewhat below M to the power of -1/2.
@@ -108,28 +108,28 @@ def test_linear_response_has_the_standard_deviations_that_independent_normals_la
 def test_the_standard_error_of_a_mean_is_that_over_other_draws():
     """DADVI's: by the curvature and the scatter of gradients at one minimum, as over the minima of many seeds."""
     result = fit(LBFGS(draws=64, max_draws=64, linear_response=True), posterior_draws=1000)
-    means = np.array([minimum(seed, 64)[0] for seed in range(60)])
+    means = np.array([minimum(seed, 64)[0] for seed in range(40)])
     assert result.frozen["mean_error"] == pytest.approx((means.std(0) / SD).max(), rel=0.3)
 
 
 def test_draws_double_until_that_gains_little():
     few = fit(LBFGS(draws=4, tolerance=1.0))
-    assert (few.frozen["draws"], few.frozen["end"]) == (8, "converged")
-    assert 0.0 <= few.frozen["gain"] <= 1.0
-    more = fit(LBFGS(draws=4, tolerance=0.002, max_draws=8192))
+    assert (few.frozen["draws"], few.frozen["end"]) == (16, "converged")
+    assert 0.0 <= few.frozen["gap"] <= 1.0
+    more = fit(LBFGS(draws=4, tolerance=0.01, max_draws=8192))
     assert more.frozen["end"] == "converged"
     assert more.frozen["draws"] > 64
-    assert 0.0 <= more.frozen["gain"] <= 0.002
+    assert 0.0 <= more.frozen["gap"] <= 0.01
     mean, sd, _ = minimum(0, more.frozen["draws"])
     assert more.params["AutoNormal.locs.z"].numpy() == pytest.approx(mean, abs=1e-3)
     assert more.params["AutoNormal.scales.z"].numpy() == pytest.approx(sd, abs=1e-3)
 
 
-def test_the_gain_is_what_the_minimum_has_left_to_gain():
+def test_a_doubling_gains_what_the_minimum_has_left_to_gain():
     """The mean over seeds of both, in closed form: by the frozen draws, and by the ELBO."""
     best = 0.5 * (PRECISION.diagonal() * MEAN_FIELD_SD**2).sum() - np.log(MEAN_FIELD_SD).sum()
     gains, left = [], []
-    for seed in range(60):
+    for seed in range(40):
         noise = frozen_draws(seed, 128)
 
         def objective(mean, sd, noise=noise):
@@ -168,10 +168,10 @@ def test_a_point_needs_no_draws():
 
 
 def test_restarts_run_folder_and_rerun(tmp_path):
-    settings = {"restarts": 3, "posterior_draws": 1000, "score_draws": 200}
-    optimizer = LBFGS(draws=16, tolerance=0.1, linear_response=True)
+    settings = {"restarts": 2, "posterior_draws": 1000, "score_draws": 200}
+    optimizer = LBFGS(draws=16, max_draws=32, linear_response=True)
     result = fit(optimizer, folder=tmp_path / "run", **settings)
-    assert len(result.restarts) == result.agreeing == 3
+    assert len(result.restarts) == result.agreeing == 2
     assert result.elbo == max(each["elbo"] for each in result.restarts)
     assert result.verdict is not None
     saved = FitResult.load(tmp_path / "run", model, (DATA,))
@@ -196,17 +196,19 @@ def test_other_optimizers_run_beside_on_noise_of_their_own():
 
 def test_a_loss_that_is_not_finite_is_a_status():
     def broken(y):
-        model(y)
-        pyro.factor("bad", torch.tensor(-1.0).log())
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        far = torch.where(z > 0.15, torch.inf, 0.0)
+        pyro.sample("y", dist.Normal(0.0, 1.0, validate_args=False), obs=far)
 
-    result = sweepvi.fit(broken, (DATA,), optimizer="lbfgs", **QUICK)
+    guide = {"name": "auto_normal", "init": "feasible"}
+    result = sweepvi.fit(broken, (DATA,), guide=guide, optimizer="lbfgs", **QUICK)
     assert (result.status, result.steps, result.elbo) == ("diverged", 0, None)
-    assert result.message == "step 1: loss is nan on 32 frozen draws"
+    assert result.message == "step 1: loss is inf on 32 frozen draws"
     assert len(result.losses) == 1
 
 
 def test_trials_are_fits_of_their_own():
-    made = api.recipe_from(model, (DATA,), optimizer=LBFGS(draws=16, tolerance=0.1), engine={**QUICK, "name": "lanes"} | {})
+    made = api.recipe_from(model, (DATA,), optimizer=LBFGS(draws=16, tolerance=0.1), engine=ENGINE)
     trials = FrozenTrials()
     assert trials.enter([Task(7, made, (), 100, kept=True)]) == []
     assert (trials.running, trials.free) == ([7], 0)
@@ -228,9 +230,6 @@ def test_trials_are_fits_of_their_own():
 
 
 # What cannot be
-
-
-ENGINE = {"name": "lanes", **{key: value for key, value in QUICK.items() if key != "engine"}}
 
 
 def gammas(y):
@@ -278,12 +277,7 @@ def test_programs_that_are_no_fixed_function_are_refused(program, guide, says):
         sweepvi.fit(program, (DATA,), guide=guide, optimizer="lbfgs", **QUICK)
 
 
-@functools.cache
-def _estimators():
-    return registry.names("estimator")
-
-
-@pytest.mark.parametrize("name", [name for name in _estimators() if name not in ("trace_enum", "trace_tmc")])
+@pytest.mark.parametrize("name", [name for name in registry.names("estimator") if name not in ("trace_enum", "trace_tmc")])
 def test_estimators_say_whether_their_gradient_is_the_derivative_of_their_loss(name):
     made = api.recipe_from(model, (DATA,), estimator=name, engine=ENGINE)
     with environment(made.settings, reachable_modules(made.reach())) as isolation:

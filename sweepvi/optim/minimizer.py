@@ -12,7 +12,8 @@ for Black-Box Variational Inference", UAI 2024, who grow them too.
 
 How much is little is measured: x, the minimum by the first M of 2M draws, is the mean of two independent estimates less
 precise than the minimum x' by all of them, so that f(x) − f(x') by 2M draws has, to first order, the same expectation
-as what the loss itself has left to gain at x'.
+as what the loss itself has left to gain at x'. By chance it may be little, so the gain of the doubling before, halved,
+counts as much.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Minimizer(Keyed, ABC):
         int | None, Key("frozen draws to begin with; null: 32, or twice what the guide needs if that is more", ge=2)
     ] = None
     max_draws: Annotated[int, Key("draws up to which they are doubled", ge=2)] = 1024
-    tolerance: Annotated[float, Key("nats that doubling the draws gains, below which they are enough", gt=0)] = 0.05
+    tolerance: Annotated[float, Key("nats short of the optimum for lack of draws, below which these are enough", gt=0)] = 0.05
     gradient_tolerance: Annotated[
         float, Key("largest entry of the gradient at a minimum, nats for a unit of an unconstrained parameter", gt=0)
     ] = 1e-4

@@ -21,6 +21,10 @@ LOOSE = 1e-3
 draws are enough."""
 
 
+DOUBLINGS = 2
+"""At least, before draws are enough: what one gains is little by chance at times."""
+
+
 class FrozenSearch:
     """A fit under one seed; :meth:`step` moves it.
 
@@ -37,7 +41,8 @@ class FrozenSearch:
         losses: the objective before each step, float; one more than steps if it has diverged.
         rates: what governed each step.
         steps: taken.
-        gain: nats that the last doubling of the draws has gained; None before there was one.
+        gap: estimate of the nats that the minimum is short of the loss's own, by what doublings have gained; None
+            before there was one.
         evaluations: gradients of single draws that were computed.
 
     """
@@ -55,7 +60,8 @@ class FrozenSearch:
         self.end: End = ""
         self.losses: list[float] = []
         self.rates: list[float] = []
-        self.gain: float | None = None
+        self.gap: float | None = None
+        self._doublings = 0
         self._earlier = 0
         self._doubled_at: float | None = None
         self._enough = False
@@ -115,8 +121,9 @@ class FrozenSearch:
         """What follows the end of a search."""
         most = self._minimizer.max_draws
         if not self._enough and self._doubled_at is not None:
-            self.gain = self._doubled_at - self._search.value
-        settled = not self._grows or (self.gain is not None and self.gain <= self._minimizer.tolerance)
+            self._see(self._doubled_at - self._search.value)
+        known = self.gap is not None and self._doublings >= DOUBLINGS
+        settled = not self._grows or (known and self.gap <= self._minimizer.tolerance)
         self._enough = self._enough or settled or 2 * self.draws > most
         if not self._enough:
             self._earlier += self.objective.evaluations
@@ -124,6 +131,11 @@ class FrozenSearch:
             self._doubled_at = self._search.value
         elif self._search.ended:
             self.end = "stuck" if self._search.ended == "stuck" else "converged" if settled else "max_draws"
+
+    def _see(self, gain: float) -> None:
+        """Take what the last doubling has gained into the estimate; what those before have gained halves by each."""
+        self.gap = gain if self.gap is None else 0.5 * (gain + 0.5 * self.gap)
+        self._doublings += 1
 
     def _begun(self, start: Tensor, draws: int) -> tuple[FrozenObjective, Search]:
         objective = self._objective(draws)

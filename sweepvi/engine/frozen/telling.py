@@ -16,7 +16,7 @@ def facts_of(search: FrozenSearch) -> dict[str, Any]:
     return {
         "draws": search.draws,
         "end": search.end,
-        "gain": search.gain,
+        "gap": search.gap,
         "gradient_size": search.gradient_size,
         "evaluations": search.evaluations,
     }
@@ -26,7 +26,7 @@ def told(search: FrozenSearch, minimizer: Minimizer) -> str:
     """Why a search is over, in a line."""
     draws = f"{search.draws:,} frozen draws" if search.draws > 1 else "no draws"
     where = f"after {search.steps:,} steps on {draws}, with a gradient of at most {search.gradient_size:.2g}"
-    gained = "" if search.gain is None else f"; the last doubling of the draws gained {search.gain:.2g} nats"
+    short = "" if search.gap is None else f", about {search.gap:.2g} nats short of the optimum for lack of draws"
     advice = {
         "converged": "",
         "stuck": ": no step lowers the loss further in this type; try engine.dtype=float64, or a geometry",
@@ -34,7 +34,7 @@ def told(search: FrozenSearch, minimizer: Minimizer) -> str:
         "steps": ": all engine.steps taken, short of a minimum",
     }
     name = {"max_draws": "ended at optimizer.max_draws", "steps": "ended by engine.steps"}.get(search.end, search.end)
-    return f"{name} {where}{gained}{advice[search.end]}"
+    return f"{name} {where}{short}{advice[search.end]}"
 
 
 def why_diverged(search: FrozenSearch, captured: Captured) -> str:
