@@ -1,4 +1,4 @@
-"""What a configuration must say so that a minimizer can run: noise that is frozen, and a gradient that is the loss's."""
+"""What a configuration must say so that a minimizer can run: noise that is frozen, and a gradient that is a loss's."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def _of_noise(engine: Mapping[str, Any], name: str) -> Iterator[Problem]:
     noise, compile_ = engine.get("noise", "fresh"), engine.get("compile", "auto")
     if noise != "fixed":
         message = (
-            f"must be fixed with optimizer={name}: it estimates curvature from differences of gradients, and those of an "
-            "ELBO are mostly noise unless the noise is frozen; for other noise use clipped_adam, or "
+            f"must be fixed with optimizer={name}: it estimates curvature from differences of gradients, and those of "
+            "an ELBO are mostly noise unless the noise is frozen; for other noise use clipped_adam, or "
             "schedule_free_prodigy, which has nothing to tune"
         )
         yield Problem.of("engine.noise", noise, message)

@@ -1,4 +1,4 @@
-"""Fits on frozen noise: the objective is the one written out here, its minimum scipy's, and the rest as of every fit."""
+"""Fits on frozen noise: the objective is the one written out here, its minimum scipy's, the rest as of every fit."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ MEAN = np.linalg.solve(PRECISION, (DESIGN.T @ DATA).numpy())
 SD = np.sqrt(np.linalg.inv(PRECISION).diagonal())
 MEAN_FIELD_SD = PRECISION.diagonal() ** -0.5
 EVIDENCE = float(
-    torch.distributions.MultivariateNormal(torch.zeros(3, dtype=F64), torch.eye(3).double() + DESIGN @ DESIGN.T).log_prob(
-        DATA
-    )
+    torch.distributions.MultivariateNormal(
+        torch.zeros(3, dtype=F64), torch.eye(3).double() + DESIGN @ DESIGN.T
+    ).log_prob(DATA)
 )
 BASE = {"engine": "lanes", "noise": "fixed", "dtype": "float64", "restarts": 1}
 QUICK = {**BASE, "score_draws": 50, "posterior_draws": 0}
@@ -268,7 +268,11 @@ def branching(y):
     [
         (gammas, gamma_guide, r"^estimator: on frozen noise, the gradient of shape is not the derivative of the loss"),
         (coins, coin_guide, r"^optimizer = 'lbfgs': needs draws that are .* those of side are not; .*clipped_adam"),
-        (minibatches, "auto_normal", r"^optimizer = 'lbfgs': needs all of the data in every evaluation, .* minibatches"),
+        (
+            minibatches,
+            "auto_normal",
+            r"^optimizer = 'lbfgs': needs all of the data in every evaluation, .* minibatches",
+        ),
         (branching, "auto_normal", r"^optimizer = 'lbfgs': .* cannot: .*branches on the value of a tensor; use"),
     ],
 )
@@ -277,7 +281,9 @@ def test_programs_that_are_no_fixed_function_are_refused(program, guide, says):
         sweepvi.fit(program, (DATA,), guide=guide, optimizer="lbfgs", **QUICK)
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names("estimator") if name not in ("trace_enum", "trace_tmc")])
+@pytest.mark.parametrize(
+    "name", [name for name in registry.names("estimator") if name not in ("trace_enum", "trace_tmc")]
+)
 def test_estimators_say_whether_their_gradient_is_the_derivative_of_their_loss(name):
     made = api.recipe_from(model, (DATA,), estimator=name, engine=ENGINE)
     with environment(made.settings, reachable_modules(made.reach())) as isolation:

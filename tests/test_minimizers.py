@@ -59,7 +59,9 @@ def test_there_are_two():
 def test_a_narrow_valley_is_followed_as_scipy_follows_it(minimizer):
     start = np.full(10, -1.2)
     method = "L-BFGS-B" if isinstance(minimizer, LBFGS) else "trust-ncg"
-    options = {"jac": optimize.rosen_der} | ({} if isinstance(minimizer, LBFGS) else {"hessp": optimize.rosen_hess_prod})
+    options = {"jac": optimize.rosen_der} | (
+        {} if isinstance(minimizer, LBFGS) else {"hessp": optimize.rosen_hess_prod}
+    )
     theirs = optimize.minimize(optimize.rosen, start, method=method, **options)
     ours, steps = searched(minimizer, rosenbrock, start)
     assert ours.ended == "converged"

@@ -82,7 +82,7 @@ def _demand_a_choice(group: Sequence[Recipe], snapshot: Snapshot | None, reason:
 
 
 def _programs(recipes: Sequence[Recipe]) -> list[list[int]]:
-    """The places of recipes that are one program, together; a recipe for the eager engine, or for a minimizer, is alone."""
+    """The places of recipes that are one program, together; one for the eager engine or a minimizer is alone."""
     found: dict[str, list[int]] = {}
     for place, recipe in enumerate(recipes):
         together = isinstance(recipe.settings, LaneSettings) and not isinstance(recipe.optimizer, Minimizer)

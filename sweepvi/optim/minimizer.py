@@ -103,7 +103,9 @@ class Minimizer(Keyed, ABC):
         int | None, Key("frozen draws to begin with; null: 32, or twice what the guide needs if that is more", ge=2)
     ] = None
     max_draws: Annotated[int, Key("draws up to which they are doubled", ge=2)] = 1024
-    tolerance: Annotated[float, Key("nats short of the optimum for lack of draws, below which these are enough", gt=0)] = 0.05
+    tolerance: Annotated[
+        float, Key("nats short of the optimum for lack of draws, below which these are enough", gt=0)
+    ] = 0.05
     gradient_tolerance: Annotated[
         float, Key("largest entry of the gradient at a minimum, nats for a unit of an unconstrained parameter", gt=0)
     ] = 1e-4

@@ -53,7 +53,7 @@ def demand_function(engine: EagerEngine, captured: Captured, name: str) -> None:
 
 
 def demand_derivative(objective: FrozenObjective, captured: Captured, name: str) -> None:
-    """Raise ``ConfigError`` if the gradient is not the derivative of the loss, by differences, parameter by parameter."""
+    """Raise ``ConfigError`` if the gradient is not the derivative of the loss, of some parameter, by differences."""
     x = captured.start + 0.01 * torch.linspace(-1.0, 1.0, len(captured.start)).to(captured.start)
     value, gradient = objective(x)
     for param, part in captured.unpacked(gradient).items():
@@ -92,8 +92,8 @@ def first_draws(minimizer: Minimizer, guide: Program, name: str) -> int:
     draws = max(DRAWS, 2 * least) if minimizer.draws is None else minimizer.draws
     if draws < least:
         message = (
-            f"must be at least {least} with this guide: with no more draws than a latent scalar has coefficients in the "
-            "guide, the mean loss over them has no minimum"
+            f"must be at least {least} with this guide: with no more draws than a latent scalar has coefficients in "
+            "the guide, the mean loss over them has no minimum"
         )
         raise ConfigError([Problem.of("optimizer.draws", draws, message)])
     if draws > minimizer.max_draws:

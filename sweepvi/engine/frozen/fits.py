@@ -12,7 +12,6 @@ from torch import Tensor
 from sweepvi.diagnostics import elbo_score
 from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.fits import Fits
-from sweepvi.engine.fresh_draws import FreshDraws
 from sweepvi.engine.frozen.linear_response import Normals, linear_response
 from sweepvi.engine.frozen.program import FrozenProgram, frozen_program
 from sweepvi.engine.frozen.search import FrozenSearch
@@ -120,9 +119,7 @@ class FrozenFits(Fits):
             best.notes.append("no linear response: the Hessian is not positive definite where the fit ended")
             return
         params = best.fitted.state.constrained()
-        values = end.changed(
-            search.point, normals.shapes, lambda noise: found.noise(noise, normals, params), interrupt
-        )
+        values = end.changed(search.point, normals.shapes, lambda noise: found.noise(noise, normals, params), interrupt)
         if values is None:
             best.notes.append("no linear response: draws of this program cannot be traced")
             return

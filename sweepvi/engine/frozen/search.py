@@ -122,8 +122,8 @@ class FrozenSearch:
         most = self._minimizer.max_draws
         if not self._enough and self._doubled_at is not None:
             self._see(self._doubled_at - self._search.value)
-        known = self.gap is not None and self._doublings >= DOUBLINGS
-        settled = not self._grows or (known and self.gap <= self._minimizer.tolerance)
+        known = self.gap if self._doublings >= DOUBLINGS else None
+        settled = not self._grows or (known is not None and known <= self._minimizer.tolerance)
         self._enough = self._enough or settled or 2 * self.draws > most
         if not self._enough:
             self._earlier += self.objective.evaluations
