@@ -21,7 +21,7 @@ from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.guide import Guide, Program
 from sweepvi.keys import Keyed
 from sweepvi.loading import path_of
-from sweepvi.optim import Rule
+from sweepvi.optim import Minimizer, Rule
 from sweepvi.partition import Partition
 from sweepvi.problem import Model, given_problem
 from sweepvi.programs import FittedProgram
@@ -270,12 +270,12 @@ _SPECIFICATIONS = {
 }
 
 
-_BASES: dict[str, type] = {
+_BASES: dict[str, type | tuple[type, ...]] = {
     "model": Model,
     "geometry": Geometry,
     "guide": Guide,
     "estimator": Estimator,
-    "optimizer": Rule,
+    "optimizer": (Rule, Minimizer),
     "scheduler": Schedule,
     "partition": Partition,
     "stop": Stop,

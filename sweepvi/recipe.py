@@ -13,7 +13,7 @@ import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import nn
 
-from sweepvi import registry
+from sweepvi import frozen_noise, registry
 from sweepvi.errors import ConfigError, collected, raise_if, unknown
 from sweepvi.errors import Problem as Complaint
 from sweepvi.estimators import Estimator
@@ -22,7 +22,7 @@ from sweepvi.guides import Guide
 from sweepvi.guides.custom import GivenGuide
 from sweepvi.guides.own import OwnGuide
 from sweepvi.loading import called, loader, path_of
-from sweepvi.optim import Rule
+from sweepvi.optim import Minimizer, Rule
 from sweepvi.partition import Partition
 from sweepvi.problem import Fresh, Problem
 from sweepvi.random_state import seeded
@@ -39,7 +39,7 @@ class ParameterGroup:
     """How the parameters of one group are optimized."""
 
     label: str
-    optimizer: Rule | OptimizerFactory
+    optimizer: Rule | Minimizer | OptimizerFactory
     scheduler: Schedule
     lr_factor: float
     """Factor on the step size that the optimizer is configured with."""
@@ -64,7 +64,7 @@ class Recipe:
     geometry: Geometry
     guide: Guide
     estimator: Estimator
-    optimizer: Rule | OptimizerFactory
+    optimizer: Rule | Minimizer | OptimizerFactory
     scheduler: Schedule
     partition: Partition
     groups: Mapping[str, ParameterGroup]
@@ -105,6 +105,8 @@ def check(config: Mapping[str, Any], given: Container[str] = ()) -> list[Complai
     if named and "partition" in config and "partition" not in wrong and "partition" not in given:
         partition = registry.build("partition", config["partition"])
         problems += _group_optimizers(partition, config["optimizer"], "optimizer" in given)[1]
+    if not wrong and "optimizer" not in given and config.keys() == set(registry.GROUPS):
+        problems += frozen_noise.problems(config) if frozen_noise.is_minimizer(config["optimizer"]) else []
     if not any(group in wrong or group in given for group in ("model", "guide")):
         problems += _no_own_guide(config["model"]["name"], config["guide"]["name"])
     return problems
@@ -131,6 +133,10 @@ def _group_optimizers(
             continue
         if given and "name" not in own:
             problems.append(Complaint.of(key, own, "must name an optimizer: the fit's own is a Python object"))
+            continue
+        if frozen_noise.is_minimizer(own):
+            message = "moves all parameters together, and cannot be a group's own; make it the fit's optimizer"
+            problems.append(Complaint.of(f"{key}.name", own["name"], message))
             continue
         other = own.get("name", node["name"]) != node["name"]
         merged = dict(own) if other else _merged(node, own)

@@ -14,11 +14,6 @@ _COMPILED = {
 }
 
 REFUSED = {
-    ("optimizer", "lbfgs"): (
-        "refused: it estimates curvature from differences of gradients, and those of an ELBO are mostly noise. It is "
-        "sound only where the noise is frozen, which no engine does yet; use clipped_adam, or "
-        "schedule_free_prodigy, which has nothing to tune"
-    ),
     **{
         ("estimator", name): (
             "refused: Pyro's compiled estimators record the first run of model and guide and repeat that from then on, "

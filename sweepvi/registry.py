@@ -118,6 +118,8 @@ for _group, _name, _target in (
     ("optimizer", "muon", "sweepvi.optim.muon:MuonRule"),
     ("optimizer", "schedule_free_adam", "sweepvi.optim.schedule_free_adam:ScheduleFreeAdamRule"),
     ("optimizer", "schedule_free_prodigy", "sweepvi.optim.schedule_free_prodigy:ScheduleFreeProdigyRule"),
+    ("optimizer", "lbfgs", "sweepvi.optim.lbfgs:LBFGS"),
+    ("optimizer", "newton", "sweepvi.optim.newton:TrustRegionNewton"),
     ("scheduler", "constant", "sweepvi.schedule.constant:Constant"),
     ("scheduler", "exponential", "sweepvi.schedule.exponential:Exponential"),
     ("scheduler", "step", "sweepvi.schedule.step:Step"),

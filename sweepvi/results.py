@@ -114,6 +114,18 @@ class FitResult:
     """Under ``preset=auto``, what was tried, in order: settings, status, ELBO, k-hat, trust, seconds; else empty."""
     stopped: str = ""
     """Under ``stop=auto``, why the fit was done when it ended: that it had settled, or what it was still to gain."""
+    frozen: dict[str, Any] = field(default_factory=dict)
+    """Of a fit on frozen noise by ``lbfgs`` or ``newton``, else empty; keys are
+
+    * ``draws``: of the last objective;
+    * ``end``: ``converged``, ``stuck``, ``max_draws`` or ``steps``;
+    * ``gap``: about how many nats the result is short of the optimum, by what doublings of the draws have gained; None
+      if there was none;
+    * ``gradient_size``: the largest entry of the gradient at the end;
+    * ``evaluations``: gradients of single draws;
+    * ``mean_error``, with ``linear_response``: the largest standard error of the guide's means by the frozen draws, in
+      standard deviations by linear response, unconstrained.
+    """
     posterior: Posterior | None = None
     """Mean, standard deviation and quantiles of every scalar, plain and corrected by importance weights; None unless
     the fit finished, with ``posterior_draws=0``, and of models with too many."""
@@ -301,6 +313,7 @@ _SUMMARY = (
     "r_hat",
     "skipped",
     "stopped",
+    "frozen",
     "notes",
     "attempts",
 )
@@ -340,6 +353,7 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         r_hat={name: float(values.max()) for name, values in outcome.spread.items() if values.numel()},
         skipped=outcome.skipped,
         stopped=outcome.stopped,
+        frozen=outcome.frozen,
         notes=notes,
         posterior=outcome.fresh.posterior if outcome.fresh is not None else None,
         provenance={"versions": versions(), "git_commit": git_commit()},

@@ -44,6 +44,7 @@ RESULT_KEYS = {
     "elbo",
     "elbo_se",
     "attempts",
+    "frozen",
     "elbo_per_datum",
     "data_size",
     "compiled_from",

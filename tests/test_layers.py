@@ -41,7 +41,8 @@ MAY_IMPORT = {
     **dict.fromkeys(COMPONENTS, BASE | COMPONENTS),
     "refused": set(),
     "registry": {"errors", "keys", "refused"},
-    "recipe": BASE | COMPONENTS | {"registry"},
+    "frozen_noise": BASE | COMPONENTS | {"registry"},
+    "recipe": BASE | COMPONENTS | {"registry", "frozen_noise"},
     "engine": BASE | COMPONENTS | {"recipe", "diagnostics", "posterior"},
     "evidence": {"engine", "diagnostics", "verdict"},
     "results": BASE
@@ -65,7 +66,7 @@ MAY_IMPORT = {
     "sweep": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling", "report", "progress"}
-    | {"diagnostics", "preset", "__init__"},
+    | {"diagnostics", "preset", "frozen_noise", "__init__"},
     "probing": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling"}

@@ -45,8 +45,8 @@ def test_keys_that_conflict_are_a_problem_of_the_group():
 
 
 def test_what_is_refused_says_why_and_what_instead():
-    [problem] = registry.check("optimizer", {"name": "lbfgs"})
-    for part in ("refused", "curvature", "noise", "frozen", "clipped_adam"):
+    [problem] = registry.check("estimator", {"name": "jit_trace_enum"})
+    for part in ("refused", "compiled estimators", "branches", "use trace_enum"):
         assert part in str(problem)
 
 

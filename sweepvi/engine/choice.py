@@ -10,9 +10,11 @@ from typing import Any
 from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.eager_fit import eager_fit
 from sweepvi.engine.fits import Fits
+from sweepvi.engine.frozen.fits import frozen_fits
 from sweepvi.engine.lanes.captured import NotCapturedError
 from sweepvi.engine.lanes.lane_fits import lane_fits
 from sweepvi.errors import ConfigError, Problem
+from sweepvi.optim import Minimizer
 from sweepvi.recipe import Recipe
 from sweepvi.settings import AutoSettings, LaneSettings
 
@@ -38,6 +40,10 @@ def fits_of(recipes: Sequence[Recipe], snapshot: Snapshot | None) -> Generator[t
     """
     for places in _programs(recipes):
         group = [recipes[place] for place in places]
+        if isinstance(group[0].optimizer, Minimizer):
+            with frozen_fits(group[0]) as fits:
+                yield places, fits
+            continue
         reason = ""
         if _wants_lanes(group, snapshot):
             with ExitStack() as stack:
@@ -76,10 +82,11 @@ def _demand_a_choice(group: Sequence[Recipe], snapshot: Snapshot | None, reason:
 
 
 def _programs(recipes: Sequence[Recipe]) -> list[list[int]]:
-    """The places of recipes that are one program, together; a recipe for the eager engine stays alone."""
+    """The places of recipes that are one program, together; one for the eager engine or a minimizer is alone."""
     found: dict[str, list[int]] = {}
     for place, recipe in enumerate(recipes):
-        key = program_key(recipe) if isinstance(recipe.settings, LaneSettings) else str(place)
+        together = isinstance(recipe.settings, LaneSettings) and not isinstance(recipe.optimizer, Minimizer)
+        key = program_key(recipe) if together else str(place)
         found.setdefault(key, []).append(place)
     return list(found.values())
 

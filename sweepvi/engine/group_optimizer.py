@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.loading import described
-from sweepvi.optim import Rule
+from sweepvi.optim import Minimizer, Rule, SGDRule
 from sweepvi.optim.snapshot import load_slots, plain_group
 from sweepvi.optim.torch_face import optimizer_from
 from sweepvi.recipe import OptimizerFactory, ParameterGroup
@@ -24,6 +24,8 @@ def group_optimizer(settings: ParameterGroup, params: Mapping[str, Tensor]) -> G
     """The optimizer of a group that has these parameters, by name."""
     if isinstance(settings.optimizer, Rule):
         return RuleGroup(settings, settings.optimizer, params)
+    if isinstance(settings.optimizer, Minimizer):
+        return MinimizedGroup(settings, params)
     return GivenGroup(settings, settings.optimizer, params)
 
 
@@ -136,6 +138,17 @@ class RuleGroup(GroupOptimizer):
         return self.rule.misfits(shapes)
 
 
+class MinimizedGroup(RuleGroup):
+    """All parameters under a minimizer, which moves them itself: here they are kept, and never stepped."""
+
+    def __init__(self, settings: ParameterGroup, params: Mapping[str, Tensor]) -> None:
+        super().__init__(settings, SGDRule(), params)
+
+    def step(self, done: int, total_norm: Tensor | None) -> float:
+        """Raises ``TypeError``."""
+        raise TypeError("a minimizer takes no single steps")
+
+
 class GivenGroup(GroupOptimizer):
     """A group under an optimizer of the user's, which may change its own step size: the schedule multiplies that."""
 
@@ -207,6 +220,7 @@ def _given(factory: OptimizerFactory, params: list[Tensor]) -> torch.optim.Optim
         raise ConfigError([Problem("optimizer", message)])
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
+        instead = "try adam, or optimizer=lbfgs with engine.noise=fixed"
         reason = "it evaluates the loss several times a step, and compares values that differ by noise alone"
-        raise ConfigError([Problem("optimizer", f"{type(optimizer).__name__} is refused: {reason}; try adam")])
+        raise ConfigError([Problem("optimizer", f"{type(optimizer).__name__} is refused: {reason}; {instead}")])
     return optimizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -83,6 +83,8 @@ class Outcome:
     """Where the posterior's density has maxima; None if nobody looked."""
     restarts: list[Restart] = field(default_factory=list)
     """All the fits from which this was chosen, itself among them; empty if there were no others."""
+    frozen: dict[str, Any] = field(default_factory=dict)
+    """Of a fit by a minimizer: see :attr:`sweepvi.results.FitResult.frozen`; else empty."""
     spread: dict[str, Tensor] = field(default_factory=dict)
     """R-hat of every parameter over the restarts, by name; empty if there were none to compare."""
 

@@ -29,6 +29,7 @@ class DReG(ParticleEstimator):
 
     objective: ClassVar[str] = "-IWAE bound"
     reparameterised_only: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = False
 
     num_particles: Annotated[int, Key("draws in each bound: with more, it is tighter", ge=2)] = 8
 

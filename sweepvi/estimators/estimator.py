@@ -46,6 +46,9 @@ class Estimator(Keyed, ABC):
     averages_particles: ClassVar[bool] = False
     """Whether loss and gradient of several particles are the means of those of single ones, which nothing connects."""
 
+    pathwise: ClassVar[bool] = True
+    """Whether, where all draws are differentiable functions of noise, the gradient is the derivative of the loss."""
+
     varies: ClassVar[Mapping[str, str]] = {}
     """Keys that may be another number in each of many fits that run as one program: key → where the object that
     :meth:`build` makes has that number (``"baselines.beta"``), which may be a tensor there."""

@@ -39,6 +39,7 @@ class ReweightedWakeSleep(ParticleEstimator):
     objective: ClassVar[str] = "-IWAE bound for the model, wake-sleep loss for the guide"
     objective_keys: ClassVar[tuple[str, ...]] = ("insomnia",)
     unbiased: ClassVar[bool] = False
+    pathwise: ClassVar[bool] = False
 
     num_particles: Annotated[int, Key("draws that are weighted in the wake phase", ge=2)] = 8
     insomnia: Annotated[

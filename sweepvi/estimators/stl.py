@@ -23,6 +23,7 @@ class STL(ParticleEstimator):
     """Sticking the landing: the path derivative only, whose noise vanishes as the guide nears the posterior."""
 
     averages_particles: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = False
 
     def build(self) -> Elbo:
         """A new ELBO object; draws that cannot be differentiated are treated as by ``trace``."""

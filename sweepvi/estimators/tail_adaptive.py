@@ -35,6 +35,7 @@ class TailAdaptive(ParticleEstimator):
     objective_keys: ClassVar[tuple[str, ...]] = ("tail_adaptive_beta",)
     varies: ClassVar[Mapping[str, str]] = {"tail_adaptive_beta": "tail_adaptive_beta"}
     unbiased: ClassVar[bool] = False
+    pathwise: ClassVar[bool] = False
     reparameterised_only: ClassVar[bool] = True
 
     num_particles: Annotated[int, Key("draws among which weights are ranked", ge=2)] = 8

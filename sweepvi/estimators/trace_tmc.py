@@ -51,6 +51,7 @@ class TraceTMC(ParticleEstimator):
     objective: ClassVar[str] = "-TMC bound"
     reparameterised_only: ClassVar[bool] = True
     sums_out: ClassVar[bool] = True
+    pathwise: ClassVar[bool] = False
 
     enumerate: Annotated[
         Literal["parallel"] | None,

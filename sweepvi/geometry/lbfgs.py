@@ -31,7 +31,7 @@ class Path:
     converged: bool
 
 
-class _Memory:
+class Memory:
     """Steps and changes of the gradient of K searches, the latest ``depth`` of each."""
 
     def __init__(self, depth: int, like: Tensor) -> None:
@@ -96,7 +96,7 @@ def ascend(
     running = value.isfinite() & gradient.isfinite().all(-1)
     converged = torch.zeros_like(running)
     paths = [[(point[k], value[k], gradient[k])] for k in range(len(point))]
-    memory = _Memory(depth, point)
+    memory = Memory(depth, point)
     direction, slope, length = _line(memory, gradient)
     for _ in range(most):
         arrived = running & (slope.abs() <= tolerance * (1.0 + value.abs()))
@@ -120,7 +120,7 @@ def ascend(
     return [_path(rows, bool(done)) for rows, done in zip(paths, converged, strict=True)]
 
 
-def _line(memory: _Memory, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _line(memory: Memory, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A direction [K, D], the slope along it [K], and the part of it to try first [K]."""
     direction = memory.times(gradient)
     slope = (direction * gradient).sum(-1)

@@ -7,7 +7,7 @@ Flow", 2016.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pyro.infer import autoguide
 
@@ -18,6 +18,8 @@ from sweepvi.keys import Key
 @dataclass(frozen=True)
 class AutoIAFNormal(Guide):
     """A normal through inverse autoregressive flows: skew and curved posteriors."""
+
+    flow: ClassVar[bool] = True
 
     num_transforms: Annotated[int, Key("flows in a row", ge=1)] = 1
     hidden_dim: Annotated[int | None, Key("width of the networks; null takes ten a latent scalar", ge=1)] = None

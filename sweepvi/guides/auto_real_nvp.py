@@ -33,6 +33,8 @@ LARGEST = 2.0
 class AutoRealNVP(ScaledAutoGuide):
     """A full-rank normal bent by coupling layers: skew, funnels and curved posteriors."""
 
+    flow: ClassVar[bool] = True
+
     start_keys: ClassVar[tuple[str, ...]] = ("init", "init_scale")
 
     num_transforms: Annotated[int, Key("coupling layers, each moving half of the coordinates", ge=1)] = 6

@@ -23,6 +23,9 @@ class Guide(Keyed, ABC):
     start_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that say where a fit starts, and nothing else."""
 
+    flow: ClassVar[bool] = False
+    """Whether networks bend its draws, so that it can fit any number of them by themselves."""
+
     @abstractmethod
     def build(self, model: Program) -> Program:
         """A new guide of ``model``; its parameters appear when it first runs."""

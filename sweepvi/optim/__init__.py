@@ -1,4 +1,4 @@
-"""Update rules, one file each, and the ``torch.optim`` optimizers made from them."""
+"""Update rules, one file each, and the ``torch.optim`` optimizers made from them; minimizers for frozen noise."""
 
 from sweepvi.optim.adadelta import Adadelta, AdadeltaRule
 from sweepvi.optim.adafactor import Adafactor, AdafactorRule
@@ -11,8 +11,11 @@ from sweepvi.optim.asgd import ASGD, ASGDRule
 from sweepvi.optim.clip import Clip
 from sweepvi.optim.clipped_adam import ClippedAdam, ClippedAdamRule
 from sweepvi.optim.dct_adam import DCTAdam, DCTAdamRule
+from sweepvi.optim.lbfgs import LBFGS
+from sweepvi.optim.minimizer import Minimizer, Objective, Search
 from sweepvi.optim.muon import Muon, MuonRule
 from sweepvi.optim.nadam import NAdam, NAdamRule
+from sweepvi.optim.newton import TrustRegionNewton
 from sweepvi.optim.radam import RAdam, RAdamRule
 from sweepvi.optim.rmsprop import RMSprop, RMSpropRule
 from sweepvi.optim.rprop import Rprop, RpropRule
@@ -25,6 +28,7 @@ from sweepvi.optim.torch_face import RuleOptimizer
 
 __all__ = [
     "ASGD",
+    "LBFGS",
     "SGD",
     "ASGDRule",
     "Adadelta",
@@ -47,10 +51,12 @@ __all__ = [
     "DCTAdam",
     "DCTAdamRule",
     "Hyper",
+    "Minimizer",
     "Muon",
     "MuonRule",
     "NAdam",
     "NAdamRule",
+    "Objective",
     "OptimizerSnapshot",
     "RAdam",
     "RAdamRule",
@@ -65,8 +71,10 @@ __all__ = [
     "ScheduleFreeAdamRule",
     "ScheduleFreeProdigy",
     "ScheduleFreeProdigyRule",
+    "Search",
     "Slots",
     "Step",
+    "TrustRegionNewton",
     "load_snapshot",
     "snapshot",
 ]

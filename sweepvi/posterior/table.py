@@ -7,7 +7,7 @@ import io
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,9 +44,16 @@ class Row:
     psis_q50: float
     psis_q75: float
     psis_q95: float
+    lr_mean: float = math.nan
+    """From here on, by linear response: NaN unless ``optimizer.linear_response``."""
+    lr_sd: float = math.nan
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+LINEAR_RESPONSE = ("lr_mean", "lr_sd")
+"""Columns that tables have only where they were asked for."""
+
+COLUMNS = tuple(field.name for field in fields(Row) if field.name not in LINEAR_RESPONSE)
+"""Columns of every table."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,17 @@ class Posterior:
     def corrected(self) -> bool:
         """Whether the columns ``psis_…`` are the better ones: k-hat is within its limit."""
         return self.k_hat is not None and self.k_hat < k_limit(self.draws)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all columns."""
+        has = any(not math.isnan(row.lr_sd) for row in self.rows)
+        return (*COLUMNS, *LINEAR_RESPONSE) if has else COLUMNS
+
+    def with_linear_response(self, means: Sequence[float], sds: Sequence[float]) -> Posterior:
+        """The table with these columns ``lr_mean`` and ``lr_sd``."""
+        rows = [replace(row, lr_mean=mean, lr_sd=sd) for row, mean, sd in zip(self.rows, means, sds, strict=True)]
+        return replace(self, rows=rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,21 +107,24 @@ class Posterior:
         """All columns, indexed by name."""
         import pandas as pd
 
-        return pd.DataFrame([astuple(row) for row in self.rows], columns=list(COLUMNS)).set_index("name")
+        rows = [astuple(row)[: len(self.columns)] for row in self.rows]
+        return pd.DataFrame(rows, columns=list(self.columns)).set_index("name")
 
     def csv(self) -> str:
         """All columns as CSV; numbers read back to the last bit."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([row.name, *map(repr, astuple(row)[1:])] for row in self.rows)
+        writer.writerow(self.columns)
+        writer.writerows([row.name, *map(repr, astuple(row)[1 : len(self.columns)])] for row in self.rows)
         return text.getvalue()
 
     @classmethod
     def read(cls, path: Path, draws: int, k_hat: float | None) -> Posterior:
         """The table that :meth:`csv` has written."""
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [Row(row["name"], *(float(row[column]) for column in COLUMNS[1:])) for row in csv.DictReader(file)]
+            lines = csv.DictReader(file)
+            columns = (lines.fieldnames or [])[1:]
+            rows = [Row(row["name"], **{column: float(row[column]) for column in columns}) for row in lines]
         return cls(rows, draws, k_hat)
 
     def text(self, most: int = 12, more: str = "posterior.csv") -> str:
@@ -117,7 +138,11 @@ class Posterior:
         shown = self.rows[:most]
         prefix = "psis_" if self.corrected else ""
         picked = [[getattr(row, prefix + column) for column in _SHOWN] for row in shown]
-        table = [["", *_TITLES], *([row.name, *_rounded(cells)] for row, cells in zip(shown, picked, strict=True))]
+        titles = _TITLES
+        if self.columns != COLUMNS:
+            picked = [[*cells, row.lr_sd] for cells, row in zip(picked, shown, strict=True)]
+            titles = (*_TITLES, "LR sd")
+        table = [["", *titles], *([row.name, *_rounded(cells)] for row, cells in zip(shown, picked, strict=True))]
         widths = [max(len(line[place]) for line in table) for place in range(len(table[0]))]
         lines = [
             "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])

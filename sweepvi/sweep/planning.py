@@ -10,6 +10,7 @@ from sweepvi import config
 from sweepvi.config import Composition
 from sweepvi.config.overrides import parsed
 from sweepvi.errors import ConfigError, Problem, collected, raise_if, unique, unknown
+from sweepvi.frozen_noise import is_minimizer
 from sweepvi.keys import construct
 from sweepvi.sweep.check import check_space, run_once
 from sweepvi.sweep.grammar import Domain, domain_of, domains_of
@@ -41,7 +42,7 @@ def plan_of(overrides: Sequence[str], compose: Compose, extra: Path | None = Non
 
 def planned(overrides: Sequence[str], compose: Compose, extra: Path | None, given: Mapping[str, Any]) -> Plan:
     """The plan of overrides; ``given`` holds objects that stand for a group's component. Raises as :func:`plan_of`."""
-    options = {group: config.options(group, extra) for group in config.groups()}
+    options = {group: _options(group, extra) for group in config.groups()}
     fixed, domains, problems = _split(overrides, options)
     first = compose(
         [*fixed, *(chosen_text(one.key, (one.values or ("",))[0]) for one in domains if "." not in one.key)]
@@ -80,6 +81,12 @@ def planned(overrides: Sequence[str], compose: Compose, extra: Path | None, give
     raise_if(unique(problems))
     plan.enqueued()
     return plan
+
+
+def _options(group: str, extra: Path | None) -> list[str]:
+    """What ``group=*`` stands for: minimizers, which need frozen noise, are searched where they are named."""
+    found = config.options(group, extra)
+    return [name for name in found if group != "optimizer" or not is_minimizer({"name": name})]
 
 
 def _split(

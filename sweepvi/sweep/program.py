@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweepvi import registry
+from sweepvi.frozen_noise import is_minimizer
 
 OWN_TO_A_LANE = ("seed", "steps", "on_nonfinite", "restarts", "log_every", "checkpoint_every", "threads", "memory")
 """Keys of ``engine`` in which they may differ."""
 
 
 def program_of(config: Mapping[str, Any]) -> str:
-    """Equal for configurations of one program: they differ in numbers, seeds and optimizers only."""
+    """Equal for configurations of one program: they differ in numbers, seeds and update rules only."""
     guide, estimator = config["guide"], config["estimator"]
     parts = {
         "model": config["model"],
@@ -21,6 +22,8 @@ def program_of(config: Mapping[str, Any]) -> str:
         "guide": _without(guide, _class_attribute("guide", guide, "start_keys")),
         "estimator": _without(estimator, _class_attribute("estimator", estimator, "varies")),
         "engine": _without(config["engine"], OWN_TO_A_LANE),
+        # Fits by minimizers run one by one, and are no lanes of others.
+        "minimizer": is_minimizer(config["optimizer"]),
     }
     return json.dumps(parts, sort_keys=True, default=repr)
 

@@ -43,6 +43,7 @@ def import_everything() -> None:
     import torch._dynamo  # noqa: F401
 
     import sweepvi.engine.eager_trials
+    import sweepvi.engine.frozen.trials
     import sweepvi.engine.lanes.lane_trials  # noqa: F401
 
 
@@ -180,10 +181,12 @@ class Worker:
     def _open(self, name: str, program: _Program) -> list[Event]:
         """Trace the program by those that wait; a first one that cannot begin has failed."""
         from sweepvi.engine.eager_trials import EagerTrials
+        from sweepvi.engine.frozen.trials import FrozenTrials
         from sweepvi.engine.lanes.captured import NotCapturedError
         from sweepvi.engine.lanes.lane_trials import LaneTrials
         from sweepvi.engine.trials import Failed
         from sweepvi.errors import ConfigError
+        from sweepvi.optim import Minimizer
         from sweepvi.settings import AutoSettings, LaneSettings
 
         value, draws = self._setup.rung_value, self._setup.rung_draws
@@ -197,6 +200,9 @@ class Worker:
             if program.eager is not None or not isinstance(settings, LaneSettings):
                 notes = [] if program.eager is None else [f"ran on the eager engine: {program.eager}"]
                 program.trials = EagerTrials(notes, _rung_value(value), draws)
+                return []
+            if isinstance(tasks[0].recipe.optimizer, Minimizer):
+                program.trials = FrozenTrials()
                 return []
             size, total = self._sizes.get(name, len(program.waiting)), self._totals.get(name, settings.steps)
             program.trials = LaneTrials(tasks, size, total, _rung_value(value), draws)

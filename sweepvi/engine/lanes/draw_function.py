@@ -13,7 +13,7 @@ from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.lanes.captured import Captured, Draws, demand_close
 from sweepvi.engine.lanes.evaluation import NotedBackward
 from sweepvi.engine.lanes.minibatches import GivenMinibatches, filled
-from sweepvi.engine.lanes.noise import Sort
+from sweepvi.engine.lanes.noise import NoiseLayout, Sort
 from sweepvi.engine.lanes.randomness import Given
 from sweepvi.guides.guide import Program
 from sweepvi.private import transformable
@@ -45,6 +45,11 @@ class DrawFunction:
         self.sorts = list(self._draws.noise.taken)
         """Of noise, in the order of what :meth:`given` returns."""
         self._demand_equal()
+
+    @property
+    def layout(self) -> NoiseLayout:
+        """Of the noise of one draw."""
+        return self._draws.noise
 
     def __call__(self, row: Tensor, *given: Tensor) -> list[Tensor]:
         """What is seen of one draw.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -111,6 +111,29 @@ class LaneEnd:
             found = log_weights(programs, problem, self._wanted, interrupt, progress, POSTERIOR_SEED, kept)
         return None if len(found) < self._wanted else kept.concluded()
 
+    def changed(
+        self, row: Tensor, shapes: Sequence[tuple[int, ...]], change: Callable[[Tensor], Tensor], interrupt: Interrupt
+    ) -> Tensor | None:
+        """Scalars of the sites in draws like those of :meth:`fresh`, on standard normal noise that is changed.
+
+        Args:
+            row: the fit's parameters, shape [D].
+            shapes: that the guide's draws have, which are all normal and come first.
+            change: noise of some draws, shape [draws, numbers], to other noise of that shape.
+            interrupt: whether the user wants to stop.
+
+        Returns:
+            Shape [draws, scalars]; None if there are no such draws, or the user interrupts.
+
+        """
+        drawer = self._drawer
+        if drawer is None or self._wanted == 0 or not drawer.begins_with(shapes):
+            return None
+        columns = drawer(row, self._wanted, POSTERIOR_SEED, interrupt, lambda done, total: None, change)
+        if len(columns[0]) < self._wanted:
+            return None
+        return torch.cat([value.reshape(len(value), -1) for value in columns[1:]], 1)
+
     def is_whole(self, log_weights: Tensor, fresh: FreshDraws | None) -> bool:
         """Whether these are all the draws that there were to be."""
         return len(log_weights) == self._settings.score_draws and fresh is not None
@@ -137,11 +160,31 @@ class _Drawer:
         """How many a draw computes."""
         return self._graph.numbers / self._each
 
-    def __call__(self, row: Tensor, draws: int, seed: int, interrupt: Interrupt, progress: Progress) -> list[Tensor]:
+    def begins_with(self, shapes: Sequence[tuple[int, ...]]) -> bool:
+        """Whether the first numbers that a draw takes are normals of these shapes."""
+        first = [draw for draw in self._function.layout.draws if draw.kind == "normal"][: len(shapes)]
+        return [draw.shape for draw in first] == list(shapes)
+
+    def _normals(self, given: list[Tensor], change: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """What is given, with other standard normal noise."""
+        sorts = self._function.sorts
+        kinds = [sort.kind for sort in sorts] + [""] * (len(given) - len(sorts))
+        return [change(noise) if kind == "normal" else noise for kind, noise in zip(kinds, given, strict=True)]
+
+    def __call__(
+        self,
+        row: Tensor,
+        draws: int,
+        seed: int,
+        interrupt: Interrupt,
+        progress: Progress,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> list[Tensor]:
         """What is seen of some draws of a fit: shape [draws, …] each, on the CPU; fewer if the user interrupts."""
         parts: list[list[Tensor]] = []
         while len(parts) * self._each < draws and not interrupt.requested:
             given = self._function.given(len(parts) * self._each, self._each, seed)
+            given = given if change is None else self._normals(given, change)
             seen = self._graph([], [row, *given])[1]
             parts.append([(value if given else value.expand(self._each, *value.shape[1:])).cpu() for value in seen])
             progress(min(draws, len(parts) * self._each), draws)

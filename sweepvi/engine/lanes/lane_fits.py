@@ -463,11 +463,11 @@ def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
     """
     first = recipes[0]
     modules = reachable_modules(first.reach())
-    alone = _threads(_lane_settings(first).threads)
+    alone = threads_of(_lane_settings(first).threads)
     with alone as threads, environment(first.settings, modules) as isolation, sources_forgotten():
         engine = start(first, isolation)
         found = captured(engine)
-        seeded = [_restarts(recipe, len(found.start)) for recipe in recipes]
+        seeded = [restarts_of(recipe, len(found.start)) for recipe in recipes]
         demand_room(found, _lane_settings(first), max(map(len, seeded)))
         starts = Starts(engine)
         entrants = [_entrants(own, starts, found) for own in seeded]
@@ -495,7 +495,7 @@ def _entrants(restarts: Sequence[Recipe], starts: Starts, found: Captured) -> li
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[int]:
+def threads_of(count: int | None) -> Iterator[int]:
     """Inside, torch has so many threads, or one if nothing is said; gives how many it had."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or 1)
@@ -505,7 +505,7 @@ def _threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def _restarts(recipe: Recipe, size: int) -> list[Recipe]:
+def restarts_of(recipe: Recipe, size: int) -> list[Recipe]:
     """The recipe under each of its seeds: its own first."""
     settings = _lane_settings(recipe)
     count = settings.restarts or (RESTARTS if size <= SMALL else 1)

@@ -1,0 +1,1 @@
+"""Fits by minimizers: the noise is frozen, and the mean loss over many draws of it is minimised."""
