@@ -144,7 +144,7 @@ class FrozenFits(Fits):
         engine, status = self._program.engine, _status(search)
         with self._moved(search.point):
             fitted = engine.fitted()
-            modes = covered(engine.place, engine.programs, engine.problem) if status == "finished" else None
+            modes = covered(engine, engine.place) if status == "finished" else None
         message = f"interrupted after step {search.steps}" if status == "interrupted" else ""
         return Outcome(
             status=status,
