@@ -46,6 +46,7 @@ ENGINE = {"name": "lanes", **{key: value for key, value in QUICK.items() if key 
 
 def model(y):
     z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    pyro.deterministic("sum", z.sum())
     pyro.sample("y", dist.Normal(DESIGN.to(z) @ z, 1.0).to_event(1), obs=y)
 
 
@@ -100,6 +101,8 @@ def test_linear_response_has_the_standard_deviations_that_independent_normals_la
     assert [row.sd for row in rows] == pytest.approx(MEAN_FIELD_SD, rel=0.05)
     assert max(MEAN_FIELD_SD / SD) < 0.81
     assert [row.lr_sd for row in rows] == pytest.approx(SD, rel=0.03)
+    # That of a sum needs the covariance.
+    assert result.posterior["sum"].lr_sd == pytest.approx(np.linalg.inv(PRECISION).sum() ** 0.5, rel=0.03)
     assert [row.lr_mean for row in rows] == pytest.approx([row.mean for row in rows], abs=0.03)
     # A mean of M draws of a standard deviation, seen by the right one: somewhat below M to the power of -1/2.
     assert result.frozen["mean_error"] == pytest.approx(result.frozen["draws"] ** -0.5, rel=0.4)
