@@ -271,7 +271,8 @@ def _few_effective(evidence: Evidence) -> _Doubt | None:
 def _one_outweighs(evidence: Evidence) -> _Doubt | None:
     if evidence.largest is None or evidence.largest <= LARGEST_SHARE:
         return None
-    return _Doubt("no", f"one of {evidence.draws:,} draws has {evidence.largest:.0%} of the weight of all")
+    trust = "no" if evidence.draws >= ENOUGH_DRAWS else "caution"
+    return _Doubt(trust, f"one of {evidence.draws:,} draws has {evidence.largest:.0%} of the weight of all")
 
 
 def _shift(evidence: Evidence) -> _Doubt | None:

@@ -58,6 +58,7 @@ CASES = {
     "spread is NaN": ({"sd_log_weights": math.nan, "k_hat": None}, "no", "nan nats"),
     "a guide that is wide": ({"sd_log_weights": 20.5}, "yes", None),
     "few effective draws": ({"ess": 99.0}, "caution", "10,000 draws are worth 99"),
+    "a draw outweighs a few others": ({"largest": 0.51, "draws": 2154}, "caution", "one of 2,154 draws has 51%"),
     "a draw weighs half of all": ({"largest": 0.5}, "yes", None),
     "a draw outweighs all others": ({"largest": 0.51}, "no", "one of 10,000 draws has 51% of the weight of all"),
     "a large shift": ({"shift": 0.6, "k_hat": 0.55}, "caution", "the mean of a by 0.6 standard deviations"),
