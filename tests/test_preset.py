@@ -49,6 +49,13 @@ def test_facts_decide(known, first, count):
     assert bool(found[0].note) == (first[0] is None)
 
 
+@pytest.mark.parametrize(("size", "particles"), [(50, 64), (51, 16)])
+def test_flows_of_many_variables_have_fewer_particles(size, particles):
+    normal, flow, _ = rungs(facts(size))
+    assert normal.nodes["estimator"]["num_particles"] == 8
+    assert flow.nodes["estimator"]["num_particles"] == particles
+
+
 def test_a_guide_for_the_models_own_variables_stays_with_them():
     [only] = rungs(facts(10), whitenable=False)
     assert "geometry" not in only.nodes

@@ -28,7 +28,7 @@ def _whitened(geometry: str, guide: Mapping[str, Any], particles: int, lr: float
 _FLOW: dict[str, Any] = {"particles": 64, "lr": 0.01, "steps": 2000, "restarts": 1}
 
 PORTFOLIO: dict[str, Nodes] = {
-    "laplace_normal": _whitened("laplace", {"name": "auto_multivariate_normal"}, 8, 0.05, steps=600),
+    "laplace_normal": _whitened("laplace", {"name": "auto_multivariate_normal"}, 8, 0.02, steps=2000),
     "laplace_flow": _whitened("laplace", {"name": "auto_real_nvp"}, **_FLOW),
     "pathfinder_flow": _whitened("pathfinder", {"name": "auto_real_nvp"}, **_FLOW),
     "laplace_heavy_tails": _whitened("laplace", {"name": "auto_real_nvp", "tail": 8.0}, **_FLOW),

@@ -15,6 +15,10 @@ from sweepvi.preset.portfolio import PORTFOLIO, Nodes
 FULL = 200
 """Latent scalars up to which a covariance is fitted in full, and bent by a flow: it has D(D+3)/2 parameters."""
 
+FEW, FEWER_PARTICLES = 50, 16
+"""Latent scalars up to which a flow has all of its preset's particles, and how many it has above: a step takes as long
+as there are of both."""
+
 WHITENED = 1000
 """Up to which the posterior is fitted in whitened coordinates: a Hessian has D² numbers."""
 
@@ -67,7 +71,11 @@ def suited(facts: Facts) -> list[str]:
 
 
 def _rung(name: str, facts: Facts, needs_mode: bool | None = None) -> Rung:
-    return Rung(name, _summing(PORTFOLIO[name], facts), needs_mode=needs_mode)
+    nodes = _summing(PORTFOLIO[name], facts)
+    if facts.size > FEW:
+        particles = min(nodes["estimator"]["num_particles"], FEWER_PARTICLES)
+        nodes = {**nodes, "estimator": {**nodes["estimator"], "num_particles": particles}}
+    return Rung(name, nodes, needs_mode=needs_mode)
 
 
 def _summing(nodes: Nodes, facts: Facts) -> Nodes:
