@@ -7,7 +7,6 @@ from typing import Any
 
 from sweepvi import registry
 from sweepvi.errors import Problem, listed
-from sweepvi.optim import Minimizer
 
 LINEAR_RESPONSE_GUIDES = ("auto_normal", "auto_diagonal_normal")
 """Independent normals, of which the means have a covariance by linear response."""
@@ -24,6 +23,9 @@ _NEEDS = {
 
 def is_minimizer(node: Any) -> bool:
     """Whether an optimizer's node names a minimizer."""
+    # Sweeps are planned without torch, as far as that goes.
+    from sweepvi.optim import Minimizer
+
     name = node.get("name") if isinstance(node, Mapping) else None
     return any(row.name == name and issubclass(row.component(), Minimizer) for row in registry.rows("optimizer"))
 

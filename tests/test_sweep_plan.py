@@ -287,7 +287,7 @@ def test_experiments_are_searched_as_a_whole(mine):
 # Ready spaces
 
 
-@pytest.mark.parametrize("name", [name for name in config.options("sweep") if name != "default"])
+@pytest.mark.parametrize("name", [name for name in config.options("sweep") if name not in ("default", "auto")])
 def test_ready_spaces(name):
     plan = planned(f"sweep={name}")
     assert not plan.grid

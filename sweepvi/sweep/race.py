@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sweepvi import engine, recipe
 from sweepvi.config import Composition
 from sweepvi.errors import raise_if
-from sweepvi.preset import PORTFOLIO, suited
 
 PRESET, EVERY = "preset", "auto"
 """The group, and what stands in ``sweep.space`` for all of its options that suit the model."""
@@ -33,16 +31,17 @@ def raced(first: Composition, given: Mapping[str, Any], decided: Iterable[str]) 
     Raises ``ConfigError`` if the model does not run on its data.
 
     """
+    # Planning begins without torch.
+    from sweepvi import engine, recipe
+    from sweepvi.preset import PORTFOLIO, suited
+
     raise_if(recipe.check(first.config, given))
     facts = engine.facts_of(recipe.build(first.config, given))
     names = suited(facts)
     overrides = [] if "estimator" in decided or not facts.summed else [*SUMMING]
-    if facts.brings_guide and "guide" not in decided and not _whitened(names):
+    whitened = any("geometry" in PORTFOLIO[name] for name in names)
+    if facts.brings_guide and "guide" not in decided and not whitened:
         overrides.append("guide=own")
     if len(names) == 1:
         return "", [*overrides, f"{PRESET}={names[0]}"]
     return ",".join(names), overrides
-
-
-def _whitened(names: Iterable[str]) -> bool:
-    return any("geometry" in PORTFOLIO[name] for name in names)
