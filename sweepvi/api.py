@@ -65,8 +65,8 @@ def fit(
         args: positional arguments of model and guide. Floating-point tensors are cast to ``dtype``.
         kwargs: keyword arguments of model and guide.
         preset: ``"auto"`` chooses everything that is not said here, by the rule in docs/presets.md; so does None where
-            nothing of the following is said, nor ``steps``, ``dtype``, ``restarts`` or ``noise``. ``"laplace_flow"``
-            and others are ready settings. ``"none"`` takes the defaults below.
+            nothing of the following is said, but for the engine, nor ``steps``, ``restarts`` or ``noise``, nor the
+            eager engine. ``"laplace_flow"`` and others are ready settings. ``"none"`` takes the defaults below.
         geometry: coordinates in which the model is fitted; ``"none"`` unless said.
         guide: ``"auto_normal"`` unless said; a name, a mapping or a component; or a Pyro guide, an autoguide, or an
             autoguide's class.

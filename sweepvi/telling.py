@@ -50,7 +50,7 @@ def elbo(result: FitResult) -> str:
 
 def _attempts(result: FitResult) -> list[str]:
     """What ``preset=auto`` has tried, a line each; nothing of other fits."""
-    chosen = [attempt for attempt in result.attempts if attempt.get("elbo") == result.elbo]
+    chosen = [attempt for attempt in result.attempts if attempt.get("elbo") == result.elbo is not None]
     return [
         f"preset {attempt['settings']}: {_attempt(attempt)}" + (" ← this" if attempt in chosen[:1] else "")
         for attempt in result.attempts
@@ -60,8 +60,9 @@ def _attempts(result: FitResult) -> list[str]:
 def _attempt(attempt: dict[str, Any]) -> str:
     if attempt["status"] != "finished":
         return f"{attempt['status']}: {attempt['message']}"
+    value = f"{attempt['elbo']:.2f}" if attempt["elbo"] is not None else "not finite"
     k_hat = f", k-hat {attempt['k_hat']:.2f}" if attempt["k_hat"] is not None else ""
-    return f"ELBO {attempt['elbo']:.2f}{k_hat}, trust {attempt['trust']}, {attempt['seconds']:.1f} s"
+    return f"ELBO {value}{k_hat}, trust {attempt['trust']}, {attempt['seconds']:.1f} s"
 
 
 def _restarts(result: FitResult) -> str:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import sweepvi
-from sweepvi import api, cli, config, preflight, runs
+from sweepvi import api, cli, config, preflight, runs, telling
 from sweepvi import preset as presets
 from sweepvi.command import parse
 from sweepvi.engine import Facts
@@ -244,3 +244,10 @@ PAGE = (Path(__file__).parents[1] / "docs" / "presets.md").read_text(encoding="u
 def test_the_page_has_every_preset():
     table = PAGE.partition("| `preset` | what it is |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(PORTFOLIO)
+
+
+def test_an_attempt_without_an_elbo_is_told():
+    """A fit can finish and its fresh draws not be finite."""
+    attempt = {"settings": "laplace_normal", "status": "finished", "message": "", "elbo": None, "k_hat": None}
+    told = telling._attempts(SimpleNamespace(attempts=[{**attempt, "trust": "no", "seconds": 1.0}], elbo=None))
+    assert told == ["preset laplace_normal: ELBO not finite, trust no, 1.0 s"]
