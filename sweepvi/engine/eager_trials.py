@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,20 +12,18 @@ from torch import Tensor
 from sweepvi.engine.eager_fit import EagerFit
 from sweepvi.engine.environment import environment
 from sweepvi.engine.interrupt import Interrupt
+from sweepvi.engine.lone_trials import SECONDS, LoneTrials
 from sweepvi.engine.outcome import Outcome, float64
 from sweepvi.engine.score import log_weights, predictive_log_density
 from sweepvi.engine.trial_run import start
-from sweepvi.engine.trials import Ended, Event, Failed, Kept, Reached, RungValue, Task, Trials, draws_of_rung, smoothed
+from sweepvi.engine.trials import Ended, Event, Failed, Kept, Reached, RungValue, Task, draws_of_rung, smoothed
 from sweepvi.errors import ConfigError
 from sweepvi.loading import described
 from sweepvi.programs import Suspended, reachable_modules
 from sweepvi.random_state import raw_random_state, set_raw_random_state
 
-SECONDS = 0.5
-"""After which a worker is heard of again, whether or not a fit is at a stop."""
 
-
-class EagerTrials(Trials):
+class EagerTrials(LoneTrials):
     """See :class:`Trials`.
 
     Args:
@@ -37,24 +35,8 @@ class EagerTrials(Trials):
 
     def __init__(self, notes: list[str], rung_value: RungValue = "smoothed", rung_draws: int = 32) -> None:
         self._notes, self._draws = notes, rung_draws if rung_value == "fixed" else None
-        self._task: Task | None = None
+        super().__init__()
         self._rung = 0
-        self._steps = 0.0
-
-    @property
-    def running(self) -> list[int]:
-        """See :attr:`Trials.running`."""
-        return [self._task.key] if self._task else []
-
-    @property
-    def size(self) -> int:
-        """See :attr:`Trials.size`."""
-        return 1
-
-    @property
-    def free(self) -> int:
-        """See :attr:`Trials.free`."""
-        return 0 if self._task else 1
 
     def enter(self, tasks: Sequence[Task]) -> list[Event]:
         """See :meth:`Trials.enter`."""
@@ -80,11 +62,6 @@ class EagerTrials(Trials):
             finally:
                 self._suspended.take()
                 self._random = raw_random_state()
-
-    def drop(self, keys: Iterable[int]) -> None:
-        """See :meth:`Trials.drop`."""
-        if self._task and self._task.key in set(keys):
-            self._task = None
 
     def advance(self) -> list[Event]:
         """See :meth:`Trials.advance`; to the next stop, or for :data:`SECONDS`."""
@@ -153,17 +130,6 @@ class EagerTrials(Trials):
                 lambda done, total: None,
                 weigh=predictive_log_density,
             )
-
-    def occupancy(self) -> tuple[float, float]:
-        """See :meth:`Trials.occupancy`; a lone fit is always busy."""
-        found, self._steps = self._steps, 0.0
-        return found, found
-
-    def no_more(self) -> None:
-        """See :meth:`Trials.no_more`."""
-
-    def close(self) -> None:
-        """See :meth:`Trials.close`."""
 
 
 def _kept(outcome: Outcome) -> Kept:

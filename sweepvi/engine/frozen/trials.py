@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from torch import Tensor
@@ -15,39 +15,18 @@ from sweepvi.engine.full_data import Coverage, coverage
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.lanes.captured import capturing
 from sweepvi.engine.lanes.scoring import LaneScorer
+from sweepvi.engine.lone_trials import SECONDS, LoneTrials
 from sweepvi.engine.outcome import float64
 from sweepvi.engine.score import SCORE_SEED, Weigh, log_weight, predictive_log_density
-from sweepvi.engine.trials import Ended, Event, Failed, Kept, Task, Trials
+from sweepvi.engine.trials import Ended, Event, Failed, Kept, Task
 from sweepvi.errors import ConfigError
 from sweepvi.loading import described
 from sweepvi.private import sources_forgotten
 from sweepvi.programs import Suspended, reachable_modules
 
-SECONDS = 0.5
-"""After which a worker is heard of again, whether or not a fit is over."""
 
-
-class FrozenTrials(Trials):
+class FrozenTrials(LoneTrials):
     """See :class:`Trials`; a fit reaches no rungs: it is over before a pruner could judge it by its losses."""
-
-    def __init__(self) -> None:
-        self._task: Task | None = None
-        self._steps = 0.0
-
-    @property
-    def running(self) -> list[int]:
-        """See :attr:`Trials.running`."""
-        return [self._task.key] if self._task else []
-
-    @property
-    def size(self) -> int:
-        """See :attr:`Trials.size`."""
-        return 1
-
-    @property
-    def free(self) -> int:
-        """See :attr:`Trials.free`."""
-        return 0 if self._task else 1
 
     def enter(self, tasks: Sequence[Task]) -> list[Event]:
         """See :meth:`Trials.enter`."""
@@ -72,11 +51,6 @@ class FrozenTrials(Trials):
                 yield
             finally:
                 self._suspended.take()
-
-    def drop(self, keys: Iterable[int]) -> None:
-        """See :meth:`Trials.drop`."""
-        if self._task and self._task.key in set(keys):
-            self._task = None
 
     def advance(self) -> list[Event]:
         """See :meth:`Trials.advance`; for :data:`SECONDS`, or to the end."""
@@ -130,14 +104,3 @@ class FrozenTrials(Trials):
             params = engine.fitted().state.constrained()
         own = {name: value.cpu() for name, value in params.items()}
         return Kept(own, {"all": float64(self._search.rates)}, [], seen.data_size)
-
-    def occupancy(self) -> tuple[float, float]:
-        """See :meth:`Trials.occupancy`; a lone fit is always busy."""
-        found, self._steps = self._steps, 0.0
-        return found, found
-
-    def no_more(self) -> None:
-        """See :meth:`Trials.no_more`."""
-
-    def close(self) -> None:
-        """See :meth:`Trials.close`."""
