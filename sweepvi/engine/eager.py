@@ -16,6 +16,7 @@ from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.environment import device_of, dtype_of
 from sweepvi.engine.numerical import MAYBE_NUMERICAL, is_numerical
 from sweepvi.engine.optimization import Optimization
+from sweepvi.engine.particles import at_most
 from sweepvi.engine.restoring import Restoring
 from sweepvi.engine.score import traces
 from sweepvi.errors import CheckpointError, raise_if
@@ -69,7 +70,7 @@ class EagerEngine:
         raise_if(recipe.estimator.misfits(latent_sites(*traces(self.programs, self.problem))))
         self.elbo = recipe.estimator.build()
         self._restoring = Restoring({}, {})
-        with torch.no_grad():
+        with torch.no_grad(), at_most(1, self.elbo, recipe.estimator):
             self.elbo.loss(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
         # Parameters of networks that no search finds are the user's all the same.
         isolation.protect(unconstrained_params().values())

@@ -20,6 +20,7 @@ from sweepvi.engine.lanes.memory import Peak
 from sweepvi.engine.lanes.minibatches import GivenMinibatches, Minibatch, RecordedMinibatches, filled
 from sweepvi.engine.lanes.noise import NoiseLayout, Sort
 from sweepvi.engine.lanes.randomness import Given, Recorded
+from sweepvi.engine.particles import at_most, separate
 from sweepvi.estimators.sites import distribution_name
 from sweepvi.loading import is_the_users, message_of
 from sweepvi.private import constraints_table, transformable
@@ -48,6 +49,10 @@ class Draws:
             found = function()
         unseen.demand_none()
         return found, Draws(NoiseLayout(recorded.draws), choices.choices)
+
+    def repeated(self, times: int) -> Draws:
+        """Those of several such runs, one after another; of runs without minibatches."""
+        return Draws(NoiseLayout(self.noise.draws * times), self.minibatches)
 
     def served(self, function: Callable[[], Found], noise: Mapping[Sort, Tensor], rows: list[Tensor]) -> Found:
         """What a function returns that draws these numbers (of one lane and step: shape [numbers] by sort)."""
@@ -190,46 +195,51 @@ def _checked(engine: EagerEngine) -> Captured:
     evaluation = Evaluation(engine.elbo, engine.programs, engine.problem, modules, params, dict(constraints_table()))
     buffers = {f"{path}.{name}": b for path, module in modules.items() for name, b in module.named_buffers()}
     before = {name: buffer.clone() for name, buffer in buffers.items()}
-    numbers = engine.estimator_numbers
     try:
-        found, draws = Draws.of(lambda: evaluation(params, {}, {}))
+        alone = _of_one_particle(engine, evaluation)
+        found, draws = Draws.of(lambda: evaluation(params, {}, {})) if alone is None else alone.of_all(engine)
         changed = [name for name, buffer in buffers.items() if not _same(buffer, before[name])]
     finally:
         for name, buffer in buffers.items():
             buffer.copy_(before[name])
     if changed:
         raise NotCapturedError(f"running it changes {changed[0]}, a buffer of a network")
-    alone = _of_one_particle(engine, evaluation, draws, found.state)
     function = Captured(
-        evaluation if alone is None else alone[0],
+        evaluation if alone is None else alone.evaluation,
         {name: param.shape for name, param in params.items()},
         torch.cat([param.detach().flatten() for param in params.values()]),
         {name: torch.zeros_like(value) for name, value in found.state.items()},
-        tuple(numbers),
+        tuple(engine.estimator_numbers),
         draws,
         0,
-        None if alone is None else alone[1],
+        None if alone is None else alone.draws,
     )
-    return _compared(function, engine, numbers)
+    return _compared(function, engine)
 
 
-def _of_one_particle(
-    engine: EagerEngine, evaluation: Evaluation, draws: Draws, state: Mapping[str, Tensor]
-) -> tuple[Evaluation, Draws] | None:
-    """The evaluation of one of several particles, and its draws: one program for all, where their loss is the mean.
+@dataclass(frozen=True)
+class _Alone:
+    """One of several particles: one program for all, where they differ in their noise alone."""
 
-    None where there is one particle, or where they do not differ in their noise alone.
-    """
-    estimator = engine.recipe.estimator
-    several = estimator.num_particles > 1 and not getattr(estimator, "vectorize_particles", False)
-    if not several or not estimator.averages_particles or state or draws.minibatches:
+    evaluation: Evaluation
+    found: Evaluated
+    draws: Draws
+
+    def of_all(self, engine: EagerEngine) -> tuple[Evaluated, Draws]:
+        """What an evaluation of all particles returns but for the loss, and its draws."""
+        return self.found, self.draws.repeated(engine.recipe.estimator.num_particles)
+
+
+def _of_one_particle(engine: EagerEngine, evaluation: Evaluation) -> _Alone | None:
+    """The evaluation of one of several particles; None where they are not all alike."""
+    if not separate(engine.recipe.estimator):
         return None
-    elbo = replace(estimator, num_particles=1).build()
+    elbo = replace(engine.recipe.estimator, num_particles=1).build()
     with torch.no_grad():
         elbo.loss(*engine.programs.values(), *engine.problem.args, **engine.problem.kwargs)
     one = evaluation.of(elbo)
-    _, own = Draws.of(lambda: one(dict(engine.optimization.live), {}, {}))
-    return (one, own) if own.noise.draws * estimator.num_particles == draws.noise.draws else None
+    found, draws = Draws.of(lambda: one(dict(engine.optimization.live), {}, {}))
+    return None if found.state or draws.minibatches else _Alone(one, found, draws)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -246,22 +256,45 @@ def _reason(error: Exception) -> str:
     return f"{place}{message_of(error, 200)}"
 
 
-def _compared(found: Captured, engine: EagerEngine, numbers: Mapping[str, float]) -> Captured:
-    """Compare two lanes, at the start and beside it, with the engine's own gradients on the same noise."""
-    device = found.start.device
-    with torch.no_grad():
-        beside = found.start + 0.01 * torch.linspace(-1.0, 1.0, len(found.start)).to(found.start)
-        arena = torch.stack([found.start, beside])
-        seeds, step = torch.tensor([1, 2], device=device), torch.tensor([0], device=device)
-        noise = {sort: rows[0] for sort, rows in found.draws.noise.filled(seeds, step).items()}
-        rows = [choice[0] for choice in filled(found.draws.minibatches, 0, step)]
-        state = {name: torch.stack([value, value]) for name, value in found.state.items()}
-        both = {name: torch.full((2,), number, dtype=torch.float64, device=device) for name, number in numbers.items()}
+def _compared(found: Captured, engine: EagerEngine) -> Captured:
+    """Compare two lanes, at the start and beside it, with the engine's own gradients on the same noise.
+
+    Of several particles that one program computes, two show all that there is to see.
+    """
+    few = found
+    if found.of_particle is not None:
+        few = replace(found, draws=found.of_particle.repeated(min(2, engine.recipe.estimator.num_particles)))
+    with at_most(2, engine.elbo, engine.recipe.estimator):
+        _demand_same(few, engine)
     with Peak() as peak:
-        gradient, loss, _ = found.gradients(arena, state, both, noise, rows)
+        found.gradients(*_two_lanes(found, engine))
+    return replace(found, lane_bytes=peak.bytes // 2)
+
+
+def _two_lanes(found: Captured, engine: EagerEngine) -> tuple[Tensor, Any, Any, Any, list[Tensor]]:
+    """What :meth:`Captured.gradients` takes: the first lane is where the fit starts, the second beside it."""
+    device = found.start.device
+    beside = found.start + 0.01 * torch.linspace(-1.0, 1.0, len(found.start)).to(found.start)
+    seeds, step = torch.tensor([1, 2], device=device), torch.tensor([0], device=device)
+    numbers = {
+        name: torch.full((2,), number, dtype=torch.float64, device=device)
+        for name, number in engine.estimator_numbers.items()
+    }
+    return (
+        torch.stack([found.start, beside]),
+        {name: torch.stack([value, value]) for name, value in found.state.items()},
+        numbers,
+        {sort: rows[0] for sort, rows in found.draws.noise.filled(seeds, step).items()},
+        [choice[0] for choice in filled(found.draws.minibatches, 0, step)],
+    )
+
+
+def _demand_same(found: Captured, engine: EagerEngine) -> None:
+    arena, state, numbers, noise, rows = _two_lanes(found, engine)
+    gradient, loss, _ = found.gradients(arena, state, numbers, noise, rows)
     for lane in range(2):
         own = found.unpacked(arena[lane])
-        draws = found.draws.noise.of_lane({sort: numbers[lane] for sort, numbers in noise.items()})
+        draws = found.draws.noise.of_lane({sort: each[lane] for sort, each in noise.items()})
 
         def gradients(own: dict[str, Tensor] = own, draws: list[Tensor] = draws) -> tuple[float, Mapping[str, Tensor]]:
             with engine.undone(), transformable(), GivenMinibatches(rows), Given(draws, in_place=True):
@@ -275,8 +308,6 @@ def _compared(found: Captured, engine: EagerEngine, numbers: Mapping[str, float]
         for name, part in found.unpacked(gradient[lane]).items():
             theirs = expected.get(name, torch.zeros_like(part))
             demand_close(f"the gradient of {name}", part, theirs, abs(expected_loss))
-    fields = {name: getattr(found, name) for name in found.__dataclass_fields__}
-    return Captured(**{**fields, "lane_bytes": peak.bytes // 2})
 
 
 ROUNDINGS = 100
