@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,17 @@ from sweepvi.engine.trial_run import start
 from sweepvi.private import transformable
 from sweepvi.programs import reachable_modules
 
-ENGINE = {"name": "lanes", "dtype": "float64", "restarts": 1, "score_draws": 50, "posterior_draws": 0}
+DEVICE = os.environ.get("SWEEPVI_TEST_DEVICE", "cpu")
+"""Where the contract is tested."""
+
+ENGINE = {
+    "name": "lanes",
+    "device": DEVICE,
+    "dtype": "float64",
+    "restarts": 1,
+    "score_draws": 50,
+    "posterior_draws": 0,
+}
 
 
 def recipe(model="eight_schools", args=(), **changes):
@@ -47,9 +58,9 @@ def eagerly(made, steps, nudge=0.0):
         engine = EagerEngine(made, isolation)
         draws = captured(engine).draws
         engine.move_to({name: param * (1 + nudge) for name, param in engine.optimization.live.items()})
-        seeds, losses = torch.tensor([made.settings.seed]), []
+        seeds, losses = torch.tensor([made.settings.seed], device=DEVICE), []
         for step in range(steps):
-            at = torch.tensor([step])
+            at = torch.tensor([step], device=DEVICE)
             noise = {
                 sort: rows[0, 0] for sort, rows in noise_of_steps(draws.noise, made.settings.noise, seeds, at).items()
             }
@@ -68,10 +79,10 @@ def as_lanes(recipes):
 
 
 def agree(outcome, losses, params, tolerance):
-    torch.testing.assert_close(outcome.losses, losses, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(outcome.losses.cpu(), losses.cpu(), rtol=tolerance, atol=tolerance)
     state = outcome.snapshot.get("param")[0]
     for name, value in params.items():
-        torch.testing.assert_close(state[name], value, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(state[name].cpu(), value.cpu(), rtol=tolerance, atol=tolerance)
 
 
 @dataclass(frozen=True)

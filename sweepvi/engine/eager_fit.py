@@ -124,7 +124,7 @@ class EagerFit(Fits):
             steps=self.step_count,
             message=f"interrupted after step {self.step_count}" if self.running else self._diverged,
             skipped=ledger.skipped,
-            log_weights=torch.empty(0, dtype=torch.float64),
+            log_weights=torch.empty(0, dtype=torch.float64, device="cpu"),
             seconds=self.seconds,
             problem=self.engine.problem,
             fitted=self.engine.fitted(),

@@ -104,7 +104,7 @@ class EagerTrials(LoneTrials):
             self._fit.score(outcome, Interrupt(), lambda done, total: None, task.score_draws, task.score_seed)
         heldout = self._predicted() if task.heldout and outcome.status == "finished" else None
         self._task = None
-        empty = torch.empty(0, dtype=torch.float64)
+        empty = torch.empty(0, dtype=torch.float64, device="cpu")
         return Ended(
             key=task.key,
             status="finished" if outcome.status == "finished" else "diverged",

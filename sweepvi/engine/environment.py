@@ -58,6 +58,9 @@ def _torch_defaults(settings: Settings) -> Iterator[None]:
         # A default device costs a Python call at every torch function, so only where it is needed.
         if settings.device != "cpu":
             stack.enter_context(device_of(settings))
+            # Which of equal values it finds is open; autoguides that start at medians want the value.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", message="median CUDA with indices", category=UserWarning)
         yield
 
 

@@ -128,4 +128,4 @@ class Ledger:
 
 def float64(values: list[float]) -> Tensor:
     """Numbers as a tensor."""
-    return torch.tensor(values, dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64, device="cpu")

@@ -42,7 +42,7 @@ def log_weights(
         while len(weights) < draws and not interrupt.requested:
             weights.append(_number(weigh or log_weight, programs, problem))
             progress(len(weights), draws)
-    return torch.tensor(weights, dtype=torch.float64)
+    return torch.tensor(weights, dtype=torch.float64, device="cpu")
 
 
 def traces(programs: Mapping[str, Program], problem: Problem) -> tuple[Any, Any]:

@@ -90,7 +90,7 @@ class Watched:
             self._engine.optimization.instead = self._unpacked(self.watch.result)
 
     def _forget(self) -> None:
-        self._mean, self._count, self._loss = torch.zeros(0), 0, 0.0
+        self._mean, self._count, self._loss = torch.zeros(0, device="cpu"), 0, 0.0
 
     def _position(self) -> Tensor:
         params = [param.detach().flatten() for param in self._engine.optimization.live.values()]
@@ -116,7 +116,7 @@ class Watched:
     def _losses(self, request: Request) -> Tensor:
         """Shape [P, draws]; infinite where a loss is not finite."""
         engine = self._engine
-        found = torch.full((len(request.points), request.draws), math.inf, dtype=torch.float64)
+        found = torch.full((len(request.points), request.draws), math.inf, dtype=torch.float64, device="cpu")
         with engine.undone():
             for place, point in enumerate(request.points):
                 engine.move_to(self._unpacked(point))

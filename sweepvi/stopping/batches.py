@@ -51,12 +51,12 @@ class Batches:
 
     def losses(self, count: int) -> Tensor:
         """The last ``count`` batch means of losses: float64, shape [count, 1]."""
-        return torch.tensor(self._losses[-count:], dtype=torch.float64)[:, None]
+        return torch.tensor(self._losses[-count:], dtype=torch.float64, device="cpu")[:, None]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that there is: tensors by name, and plain data."""
         found = {"iterates": torch.stack(self._iterates)} if self._iterates else {}
-        return found | {"losses": torch.tensor(self._losses, dtype=torch.float64)}, {"width": self.width}
+        return found | {"losses": torch.tensor(self._losses, dtype=torch.float64, device="cpu")}, {"width": self.width}
 
     def load(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` returned."""

@@ -20,7 +20,7 @@ def slopes(series: Tensor) -> tuple[Tensor, Tensor]:
 
     """
     count = len(series)
-    time = torch.arange(count, dtype=torch.float64) - (count - 1) / 2
+    time = torch.arange(count, dtype=torch.float64, device="cpu") - (count - 1) / 2
     spread = float(time.square().sum())
     centred = series - series.mean(0)
     slope = time @ centred / spread

@@ -153,7 +153,7 @@ class FrozenFits(Fits):
             losses=float64(search.losses),
             rates={"all": float64(search.rates)},
             skipped=[],
-            log_weights=torch.empty(0, dtype=torch.float64),
+            log_weights=torch.empty(0, dtype=torch.float64, device="cpu"),
             seconds=self.seconds / len(self._searches),
             problem=engine.problem,
             fitted=fitted,

@@ -92,7 +92,7 @@ class LaneEnd:
         """
         draws = self._settings.score_draws
         if draws == 0:
-            return torch.empty(0, dtype=torch.float64)
+            return torch.empty(0, dtype=torch.float64, device="cpu")
         if self._drawer is not None:
             return self._drawer(row, draws, SCORE_SEED, interrupt, progress)[0].double()
         with self._moved(row):
@@ -189,7 +189,7 @@ class _Drawer:
             parts.append([(value if given else value.expand(self._each, *value.shape[1:])).cpu() for value in seen])
             progress(min(draws, len(parts) * self._each), draws)
         if not parts:
-            return [torch.empty(0, dtype=torch.float64)]
+            return [torch.empty(0, dtype=torch.float64, device="cpu")]
         return [torch.cat(column)[:draws] for column in zip(*parts, strict=True)]
 
     def _traceable(self, row: Tensor, *given: Tensor) -> tuple[list[Tensor], list[Tensor]]:

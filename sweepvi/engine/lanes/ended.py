@@ -59,7 +59,7 @@ def looked_at(cohort: Cohort, iterates: Iterates, lanes: Sequence[int]) -> dict[
             result=results[lane].clone(),
             tensors=cohort.tensors_of(lane) | iterates.tensors_of(lane),
             iterates=iterates.of(lane),
-            log_weights=torch.empty(0, dtype=torch.float64),
+            log_weights=torch.empty(0, dtype=torch.float64, device="cpu"),
         )
         for lane in lanes
     }
@@ -67,8 +67,8 @@ def looked_at(cohort: Cohort, iterates: Iterates, lanes: Sequence[int]) -> dict[
 
 def waiting(entrant: Entrant, tensors: Mapping[str, Tensor], course: Course | None) -> Ended:
     """A fit that has no lane yet; with its state, if it has begun before."""
-    nothing = torch.empty(0, dtype=torch.float64)
-    none = torch.full(entrant.row.shape, float("nan"), dtype=torch.float64)
+    nothing = torch.empty(0, dtype=torch.float64, device="cpu")
+    none = torch.full(entrant.row.shape, float("nan"), dtype=torch.float64, device="cpu")
     course = course or Course(nothing, {group.label: nothing for group in entrant.plan}, [])
     return Ended(
         seed=entrant.seed,

@@ -109,10 +109,33 @@ class StepGraph:
 
     def __call__(self, state: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """One step; nothing is changed in place, and results may share memory with ``state``."""
+        return self.on(state, given, self.constants)
+
+    def steps(self, state: Sequence[Tensor], rows: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Several steps.
+
+        Args:
+            state: before them.
+            rows: what is handed into each of them, stacked: shape [T, …].
+
+        Returns:
+            The state after them; what was seen of each, stacked.
+
+        """
+        leaves, seen = list(state), []
+        for row in zip(*(each.unbind(0) for each in rows), strict=True):
+            leaves, found = self(leaves, row)
+            seen.append(found)
+        return leaves, [torch.stack(column) for column in zip(*seen, strict=True)]
+
+    def on(
+        self, state: Sequence[Tensor], given: Sequence[Tensor], constants: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """One step with these in place of ``constants``, of the same shapes and types."""
         with torch.no_grad():
             if self._replay is None:
-                self._replay = replayed(self.module.graph, [*state, *given, *self.constants])
-            out = self._replay(*state, *given, *self.constants)
+                self._replay = replayed(self.module.graph, [*state, *given, *constants])
+            out = self._replay(*state, *given, *constants)
         return out[: self.states], out[self.states :]
 
 

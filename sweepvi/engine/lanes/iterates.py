@@ -28,9 +28,9 @@ class Iterates:
     """
 
     def __init__(self, lanes: int, size: int) -> None:
-        self._count = torch.zeros(lanes, 1, dtype=torch.float64)
-        self._mean = torch.zeros(lanes, size, dtype=torch.float64)
-        self._squares = torch.zeros(lanes, size, dtype=torch.float64)
+        self._count = torch.zeros(lanes, 1, dtype=torch.float64, device="cpu")
+        self._mean = torch.zeros(lanes, size, dtype=torch.float64, device="cpu")
+        self._squares = torch.zeros(lanes, size, dtype=torch.float64, device="cpu")
 
     def add(self, cohort: Cohort) -> None:
         """Look at lanes that are past half of their steps, or watched, where they stood since the last time."""

@@ -270,7 +270,7 @@ class LaneTrials(Trials):
 
     def _diverged(self, lanes: Sequence[int]) -> list[Event]:
         why = why_not_finite(self._cohort, lanes)
-        none = torch.empty(0, dtype=torch.float64)
+        none = torch.empty(0, dtype=torch.float64, device="cpu")
         return [self._over(lane, "diverged", why[lane], none) for lane in lanes]
 
     def _finished(self, lanes: Sequence[int]) -> list[Ended]:

@@ -81,4 +81,4 @@ class Record:
 
 
 def _joined(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
-    return torch.cat(parts).to(dtype) if parts else torch.empty(0, dtype=dtype)
+    return torch.cat(parts).to(dtype) if parts else torch.empty(0, dtype=dtype, device="cpu")

@@ -62,7 +62,9 @@ class LaneScorer:
                 self._graphs[shape] = StepGraph.traced(self._traceable, [], given)
             found.append(self._graphs[shape]([], given)[1][0].double().expand(len(arena), each).cpu())
             progress(min(draws, len(found) * each), draws)
-        return torch.cat(found, -1)[:, :draws] if found else torch.empty(len(arena), 0, dtype=torch.float64)
+        return (
+            torch.cat(found, -1)[:, :draws] if found else torch.empty(len(arena), 0, dtype=torch.float64, device="cpu")
+        )
 
     def _traceable(self, arena: Tensor, *given: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if not given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -15,6 +16,7 @@ from sweepvi.engine.lanes.compiled.program import ChunkProgram, Layout, portable
 from sweepvi.engine.lanes.compiled.tiers import Chunk, MiscompiledError, Tiers, demand_equal, estimated_seconds
 from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.engine.lanes.noise_modes import TRACEABLE, noise_of_steps
+from sweepvi.engine.lanes.recording import Recording, recordable
 from sweepvi.engine.lanes.step import LaneState, Seen, Step, StepInput
 from sweepvi.settings import LaneSettings
 
@@ -86,6 +88,8 @@ class Stepping:
         self._code: Chunk | None = None
         self._small = False
         self._since: int | None = None
+        self._recording: Recording | None = None
+        self._may_record = True
 
     @property
     def compiled_from(self) -> int | None:
@@ -144,6 +148,7 @@ class Stepping:
             after, seen = self._step(before, pytree.tree_unflatten(list(leaves[len(state_leaves) :]), given_spec))
             return pytree.tree_leaves(after), pytree.tree_leaves(seen)
 
+        self._recording, self._may_record = None, True
         self.graph = StepGraph.traced(flat, state_leaves, given_leaves, self.held())
         self._tiers = Tiers(self._settings, self.graph, self._total - taken)
 
@@ -195,14 +200,22 @@ class Stepping:
     def _traced(self, state: LaneState, chunk: ChunkInput) -> Stepped:
         assert self.graph is not None
         leaves, spec = pytree.tree_flatten(state)
-        inputs = [leaf.unbind(0) for leaf in pytree.tree_leaves(self.noise(chunk))]
-        seen = []
-        for row in zip(*inputs, strict=True):
-            leaves, found = self.graph(leaves, row)
-            seen.append(found)
+        rows = pytree.tree_leaves(self.noise(chunk))
+        recording = self._recorded(leaves, rows)
+        leaves, columns = self.graph.steps(leaves, rows) if recording is None else recording(leaves, rows)
         after = pytree.tree_unflatten(leaves, spec)
-        columns = [torch.stack(column) for column in zip(*seen, strict=True)]
-        return after, _seen(columns), [Stop(after.arena, after.done, len(seen))]
+        return after, _seen(columns), [Stop(after.arena, after.done, len(rows[0]))]
+
+    def _recorded(self, leaves: list[Tensor], rows: list[Tensor]) -> Recording | None:
+        """The step as a CUDA graph; None if it cannot be one."""
+        assert self.graph is not None
+        if self._recording is None and self._may_record:
+            row = [each[0] for each in rows]
+            self._may_record = False
+            if recordable(self.graph, leaves, row):
+                with suppress(RuntimeError):
+                    self._recording = Recording(self.graph, leaves, row)
+        return self._recording
 
     def _compiled(self, code: Chunk, state: LaneState, chunk: ChunkInput, length: int) -> Stepped:
         assert self.graph is not None
