@@ -67,7 +67,7 @@ def eagerly(made, steps, nudge=0.0):
             rows = [choice[0] for choice in filled(draws.minibatches, made.settings.data_seed, at)]
             with transformable(), GivenMinibatches(rows), Given(draws.noise.of_lane(noise), in_place=True):
                 losses.append(engine.step())
-        return torch.tensor(losses, dtype=torch.float64), Start.of(engine).params
+        return torch.tensor(losses, dtype=torch.float64, device="cpu"), Start.of(engine).params
 
 
 def as_lanes(recipes):
@@ -79,7 +79,7 @@ def as_lanes(recipes):
 
 
 def agree(outcome, losses, params, tolerance):
-    torch.testing.assert_close(outcome.losses.cpu(), losses.cpu(), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(outcome.losses, losses, rtol=tolerance, atol=tolerance)
     state = outcome.snapshot.get("param")[0]
     for name, value in params.items():
         torch.testing.assert_close(state[name].cpu(), value.cpu(), rtol=tolerance, atol=tolerance)

@@ -16,11 +16,11 @@ import torch
 from torch.testing import assert_close
 
 import sweepvi
-from sweepvi.engine.lanes import lane_fits
-from sweepvi.engine.lanes.compiled import compilation, packages, tiers
+from sweepvi.engine.lanes import lane_fits, stepping
+from sweepvi.engine.lanes.compiled import chunk, compilation, packages, tiers
 from sweepvi.engine.lanes.compiled.compilation import Compilation
 from sweepvi.engine.lanes.compiled.program import ChunkProgram, Layout
-from sweepvi.engine.lanes.compiled.tiers import Chunk, MiscompiledError, Tiers, demand_equal, estimated_seconds
+from sweepvi.engine.lanes.compiled.tiers import MiscompiledError, Tiers, demand_equal, estimated_seconds
 from sweepvi.settings import LaneSettings
 
 Y = torch.tensor([0.3, -1.2, 0.7, 2.0, 0.1, -0.4])
@@ -120,7 +120,7 @@ def test_lanes_that_are_refilled_stay_in_machine_code(cache, monkeypatch):
 @pytest.mark.parametrize("place", ["state", "seen"])
 def test_machine_code_that_is_wrong_is_noticed(cache, monkeypatch, place):
     fit(compile="always")
-    right = Chunk.__call__
+    right = chunk.WholeChunk.__call__
 
     def wrong(self, *given):
         state, seen = right(self, *given)
@@ -129,7 +129,7 @@ def test_machine_code_that_is_wrong_is_noticed(cache, monkeypatch, place):
         return state, seen
 
     traced = fit(compile="never")
-    monkeypatch.setattr(Chunk, "__call__", wrong)
+    monkeypatch.setattr(chunk.WholeChunk, "__call__", wrong)
     result = fit(compile="always")
     assert result.compiled_from is None
     [note] = result.notes
@@ -254,7 +254,52 @@ def test_old_programs_make_room(tmp_path, monkeypatch):
     assert [packages.find(folder, f"key{number}") is not None for number in range(3)] == [False, True, True]
 
 
-PROGRAM = ChunkProgram("nothing", "nothing", 1, 1, (Layout((2,), torch.float32, "cpu"),), 64, 1)
+class Repeated:
+    """What a recording of a step does, without a device that records."""
+
+    def __init__(self, step, state, row, constants):
+        self._step = step
+
+    def __call__(self, state, rows, constants):
+        seen = []
+        for row in zip(*rows, strict=True):
+            state, found = self._step(state, row, constants)
+            seen.append(found)
+        return list(state), [torch.stack(column) for column in zip(*seen, strict=True)]
+
+
+def test_a_step_alone_as_machine_code_and_recorded(cache, monkeypatch):
+    """As on a device that is told of each step."""
+    monkeypatch.setattr(stepping, "recordable", lambda *tensors: True)
+    monkeypatch.setattr(stepping, "Recording", Repeated)
+    monkeypatch.setattr(chunk, "Recording", Repeated)
+    traced, compiled = fit(compile="never"), fit(compile="always")
+    assert (traced.compiled_from, compiled.compiled_from, compiled.notes) == (None, 0, [])
+    assert_close(compiled.losses, traced.losses, rtol=1e-10, atol=1e-10)
+    assert_close(compiled.params, traced.params, rtol=1e-10, atol=1e-10)
+    monkeypatch.setattr(chunk, "Recording", Broken)
+    refused = fit(compile="always")
+    assert refused.compiled_from is None
+    assert "not compiled: it cannot be recorded" in refused.notes[0]
+    assert same(refused, traced)
+
+
+class Broken:
+    def __init__(self, *given):
+        raise RuntimeError("it cannot be recorded")
+
+
+PROGRAM = ChunkProgram(
+    step="nothing",
+    prepare="nothing",
+    states=1,
+    given=1,
+    same=0,
+    layouts=(Layout((2,), torch.float32, "cpu"),),
+    length=64,
+    stepwise=False,
+    threads=1,
+)
 
 
 def test_a_programs_key_is_of_all_that_its_code_depends_on(monkeypatch):
@@ -266,6 +311,8 @@ def test_a_programs_key_is_of_all_that_its_code_depends_on(monkeypatch):
         replace(PROGRAM, layouts=(Layout((3,), torch.float32, "cpu"),)),
         replace(PROGRAM, layouts=(Layout((2,), torch.float64, "cpu"),)),
         replace(PROGRAM, length=32),
+        replace(PROGRAM, stepwise=True),
+        replace(PROGRAM, same=1),
         replace(PROGRAM, threads=2),
     ]
     keys = {program.key() for program in (PROGRAM, *others)}

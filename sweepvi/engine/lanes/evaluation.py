@@ -18,6 +18,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 from torch.distributions.constraints import real
+from torch.nn.functional import logsigmoid
 from torch.overrides import TorchFunctionMode
 
 from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
@@ -158,6 +159,11 @@ def _replaced(elbo: Any, numbers: Mapping[str, Tensor]) -> Iterator[None]:
             setattr(places[path], path.split(".")[-1], number)
 
 
+def _log_sigmoid(x: Tensor) -> Tensor:
+    """As torch computes it; torch's own, on a CUDA device, does not pass through ``vmap``."""
+    return torch.minimum(x, torch.zeros_like(x)) - torch.log1p(torch.exp(-x.abs()))
+
+
 _DATA = Tensor.data.__get__  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
 """What reading a tensor's ``data`` calls; transforms do not know it."""
 
@@ -178,4 +184,6 @@ class NotedBackward(TorchFunctionMode):
             return args[0].detach()
         if func is Tensor.requires_grad_:
             return args[0]
+        if func is logsigmoid and args[0].is_cuda:
+            return _log_sigmoid(args[0])
         return func(*args, **({} if kwargs is None else kwargs))

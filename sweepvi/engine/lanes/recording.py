@@ -5,49 +5,52 @@ An operation on some thousand lanes is over before the next one has been launche
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.private import foreach_copy_
+
+Tensors: TypeAlias = Sequence[Tensor]
+StepOn: TypeAlias = Callable[[Tensors, Tensors, Tensors], tuple[list[Tensor], list[Tensor]]]
+"""A step: of the state, what is handed in, and constants; the state after it, and what is seen of it."""
 
 WARM_UP = 3
 """Steps before the recording, in which libraries take the memory that they keep."""
 
 
-def recordable(graph: StepGraph, state: Sequence[Tensor], row: Sequence[Tensor]) -> bool:
+def recordable(state: Tensors, row: Tensors, constants: Tensors) -> bool:
     """Whether all that a step reads is on a CUDA device: a number of the host's would be read once and for all."""
-    return all(tensor.is_cuda for tensor in (*state, *row, *graph.constants))
+    return all(tensor.is_cuda for tensor in (*state, *row, *constants))
 
 
 class Recording:
-    """The very operations of a traced step, so that its results have the same bits.
+    """The very operations of a step, so that its results have the same bits.
 
     Raises ``RuntimeError`` if one of them cannot be recorded.
 
     Args:
-        graph: the step.
+        step: without side effects.
         state: tensors of the shapes that it takes.
         row: what is handed into one step.
+        constants: of the step.
 
     """
 
-    def __init__(self, graph: StepGraph, state: Sequence[Tensor], row: Sequence[Tensor]) -> None:
-        self._step = graph
-        self._state, self._row = [each.clone() for each in state], [each.clone() for each in row]
-        self._held, self._constants = graph.constants, [each.clone() for each in graph.constants]
+    def __init__(self, step: StepOn, state: Tensors, row: Tensors, constants: Tensors) -> None:
+        self._state, self._row, self._constants = ([each.clone() for each in part] for part in (state, row, constants))
         # What is recorded runs on a stream of its own, and so does what prepares it.
         beside = torch.cuda.Stream(self._state[0].device)
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             for _ in range(WARM_UP):
-                graph.on(self._state, self._row, self._constants)
+                step(self._state, self._row, self._constants)
         torch.cuda.current_stream().wait_stream(beside)
         self._recorded = torch.cuda.CUDAGraph()
         with torch.no_grad(), torch.cuda.graph(self._recorded):
-            after, seen = graph.on(self._state, self._row, self._constants)
+            after, seen = step(self._state, self._row, self._constants)
             # Results may be views of the state, which is overwritten.
             mine = {tensor.untyped_storage().data_ptr() for tensor in self._state}
             after, seen = (
@@ -57,22 +60,20 @@ class Recording:
             foreach_copy_(self._state, after)
         self._seen = seen
 
-    def __call__(self, state: Sequence[Tensor], rows: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def __call__(self, state: Tensors, rows: Tensors, constants: Tensors) -> tuple[list[Tensor], list[Tensor]]:
         """Take steps.
 
         Args:
             state: before them.
             rows: what is handed into each of them, stacked: shape [T, …].
+            constants: of these steps.
 
         Returns:
             The state after them; what was seen of each, stacked.
 
         """
         with torch.no_grad():
-            if self._held is not self._step.constants:
-                self._held = self._step.constants
-                foreach_copy_(self._constants, self._held)
-            foreach_copy_(self._state, list(state))
+            foreach_copy_([*self._state, *self._constants], [*state, *constants])
             steps = len(rows[0])
             columns = [each.new_empty(steps, *each.shape) for each in self._seen]
             handed_in, seen = (list(zip(*(each.unbind(0) for each in part), strict=True)) for part in (rows, columns))

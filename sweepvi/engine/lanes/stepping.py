@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from sweepvi.engine.lanes.compiled.chunk import Chunk
 from sweepvi.engine.lanes.compiled.program import ChunkProgram, Layout, portable
-from sweepvi.engine.lanes.compiled.tiers import Chunk, MiscompiledError, Tiers, demand_equal, estimated_seconds
+from sweepvi.engine.lanes.compiled.tiers import MiscompiledError, Tiers, demand_equal, estimated_seconds
 from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.engine.lanes.noise_modes import TRACEABLE, noise_of_steps
 from sweepvi.engine.lanes.recording import Recording, recordable
@@ -202,7 +203,10 @@ class Stepping:
         leaves, spec = pytree.tree_flatten(state)
         rows = pytree.tree_leaves(self.noise(chunk))
         recording = self._recorded(leaves, rows)
-        leaves, columns = self.graph.steps(leaves, rows) if recording is None else recording(leaves, rows)
+        if recording is None:
+            leaves, columns = self.graph.steps(leaves, rows)
+        else:
+            leaves, columns = recording(leaves, rows, self.graph.constants)
         after = pytree.tree_unflatten(leaves, spec)
         return after, _seen(columns), [Stop(after.arena, after.done, len(rows[0]))]
 
@@ -212,9 +216,9 @@ class Stepping:
         if self._recording is None and self._may_record:
             row = [each[0] for each in rows]
             self._may_record = False
-            if recordable(self.graph, leaves, row):
+            if recordable(leaves, row, self.graph.constants):
                 with suppress(RuntimeError):
-                    self._recording = Recording(self.graph, leaves, row)
+                    self._recording = Recording(self.graph.on, leaves, row, self.graph.constants)
         return self._recording
 
     def _compiled(self, code: Chunk, state: LaneState, chunk: ChunkInput, length: int) -> Stepped:
@@ -225,7 +229,7 @@ class Stepping:
         seeds, stacked = self._handed_in(chunk)
         for start in range(0, length, code.length):
             part = [leaf[start : start + code.length] for leaf in stacked]
-            leaves, seen = code(leaves, [*seeds, *part], self.graph.constants)
+            leaves, seen = code(leaves, seeds, part, self.graph.constants)
             columns.append(seen)
             stops.append(Stop(leaves[places.arena], leaves[places.done], min(code.length, length - start)))
         joined = [torch.cat(column)[:length] for column in zip(*columns, strict=True)]
@@ -242,7 +246,10 @@ class Stepping:
 
     def _program(self, state: LaneState, chunk: ChunkInput) -> ChunkProgram:
         assert self.graph is not None
-        spec = pytree.tree_flatten(chunk)[1]
+        length, spec = len(chunk.steps), pytree.tree_flatten(chunk)[1]
+        # A CUDA device is told of each step in a moment; a loop in machine code tells it of each operation.
+        stepwise = recordable([state.arena], chunk.rows, self.graph.constants)
+        chunk = chunk.part(0, 1) if stepwise else chunk
 
         def prepare(*leaves: Tensor) -> list[Tensor]:
             if self._settings.noise not in TRACEABLE:
@@ -257,8 +264,10 @@ class Stepping:
             prepare=portable(make_fx(prepare)(*given)),
             states=len(states),
             given=len(given),
+            same=len(seeds),
             layouts=tuple(map(Layout.of, (*states, *given, *self.graph.constants))),
-            length=len(chunk.steps),
+            length=length,
+            stepwise=stepwise,
             threads=torch.get_num_threads(),
         )
 

@@ -53,10 +53,14 @@ class ChunkProgram:
     """How many tensors the state has."""
     given: int
     """How many are handed into the chunk."""
+    same: int
+    """How many of these, the first, are not stacked: the same for all steps."""
     layouts: tuple[Layout, ...]
     """Of the program's arguments: state, what is handed into the chunk, constants."""
     length: int
     """Steps of the chunk."""
+    stepwise: bool
+    """Whether the machine code is one step, and not a loop over those of the chunk."""
     threads: int
 
     def key(self) -> str:
@@ -68,12 +72,15 @@ class ChunkProgram:
             *sorted({_device(layout.device) for layout in self.layouts}),
             self.step,
             self.prepare,
-            repr((self.states, self.given, self.layouts, self.length, self.threads)),
+            repr((self.states, self.given, self.same, self.layouts, self.length, self.stepwise, self.threads)),
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def function(self) -> Callable[..., list[Tensor]]:
-        """The chunk as a function of its tensors: the state after it, and what was seen at each step, stacked."""
+        """What becomes machine code, as a function of its tensors: the state after it, and what was seen.
+
+        Of all steps of a chunk, what was seen is stacked.
+        """
         states, given = self.states, self.given
         step, prepare = _function(self.step), _function(self.prepare)
 
@@ -83,6 +90,8 @@ class ChunkProgram:
 
         def run(*tensors: Tensor) -> list[Tensor]:
             state, own, constants = tensors[:states], tensors[states : states + given], tensors[states + given :]
+            if self.stepwise:
+                return one(*state, *(rows[0] for rows in prepare(*own)), *constants)
             return list(scan(one, list(state), list(prepare(*own)), constants))
 
         return run

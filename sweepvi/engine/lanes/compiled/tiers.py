@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sweepvi.engine.lanes.compiled.chunk import Chunk, chunk_of
 from sweepvi.engine.lanes.compiled.compilation import Compilation, CompilationError
 from sweepvi.engine.lanes.compiled.program import ChunkProgram
 from sweepvi.engine.lanes.graph import StepGraph
-from sweepvi.private import load_package
 from sweepvi.settings import LaneSettings
 
 WORTH_COMPILING = 30.0
@@ -34,29 +33,6 @@ def estimated_seconds(graph: StepGraph) -> float:
 
 class MiscompiledError(Exception):
     """Machine code has other results than the graph that it was made of."""
-
-
-class Chunk:
-    """Some steps as machine code.
-
-    Args:
-        package: where it is.
-        program: what it was made of.
-
-    """
-
-    def __init__(self, package: Path, program: ChunkProgram) -> None:
-        self._run, self._states = load_package(package), program.states
-        self.length = program.length
-        """How many steps."""
-
-    def __call__(
-        self, state: Sequence[Tensor], given: Sequence[Tensor], constants: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """The state after the steps, and what was seen in each, of shape [T, …]."""
-        with torch.no_grad():
-            out = self._run([tensor.contiguous() for tensor in (*state, *given, *constants)])
-        return out[: self._states], out[self._states :]
 
 
 class Tiers:
@@ -118,7 +94,7 @@ class Tiers:
             if package is None or (self._due is not None and not due):
                 return None
             assert self._program is not None
-            return Chunk(package, self._program)
+            return chunk_of(package, self._program)
         except (CompilationError, OSError, RuntimeError) as error:
             self.refuse(f"steps are not compiled: {_one_line(error)}")
             return None
