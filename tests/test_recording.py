@@ -48,3 +48,11 @@ def test_lanes_that_are_given_other_numbers_are_heard():
     alone = [as_lanes([recipe(optimizer=rate, engine=engine)])[0] for rate in rates]
     for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one.losses, other.losses, rtol=1e-10, atol=1e-10)
+
+
+def test_machine_code_is_recorded_and_takes_the_same_steps(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPVI_CACHE", str(tmp_path))
+    engine = {"device": "cuda", "steps": 200, "restarts": 2}
+    traced, compiled = (as_lanes([recipe(engine={**engine, "compile": how})])[0] for how in ("never", "always"))
+    assert (traced.compiled_from, compiled.compiled_from, compiled.notes) == (None, 0, [])
+    torch.testing.assert_close(compiled.losses, traced.losses, rtol=1e-9, atol=1e-9)

@@ -238,21 +238,30 @@ class Stepping:
     def _handed_in(self, chunk: ChunkInput) -> tuple[list[Tensor], list[Tensor]]:
         """The tensors that machine code is handed: those that are the same in all steps, and those that are stacked.
 
-        The noise is among them if machine code cannot make that itself.
+        The noise is among them if machine code cannot make that itself: some modes, and all on CUDA devices, for which
+        the compiler has no code of it.
         """
-        if self._settings.noise not in TRACEABLE:
+        if not self._makes_noise(chunk):
             return [], pytree.tree_leaves(self.noise(chunk))
         return [chunk.seeds], pytree.tree_leaves((chunk.steps, chunk.rows, chunk.factors, chunk.until))
+
+    def _stepwise(self, chunk: ChunkInput) -> bool:
+        """Whether machine code is of one step: a CUDA device is told of each in a moment, by a recording."""
+        assert self.graph is not None
+        return recordable([chunk.seeds], chunk.rows, self.graph.constants)
+
+    def _makes_noise(self, chunk: ChunkInput) -> bool:
+        """Whether machine code makes the noise."""
+        return self._settings.noise in TRACEABLE and not self._stepwise(chunk)
 
     def _program(self, state: LaneState, chunk: ChunkInput) -> ChunkProgram:
         assert self.graph is not None
         length, spec = len(chunk.steps), pytree.tree_flatten(chunk)[1]
-        # A CUDA device is told of each step in a moment; a loop in machine code tells it of each operation.
-        stepwise = recordable([state.arena], chunk.rows, self.graph.constants)
+        stepwise, makes_noise = self._stepwise(chunk), self._makes_noise(chunk)
         chunk = chunk.part(0, 1) if stepwise else chunk
 
         def prepare(*leaves: Tensor) -> list[Tensor]:
-            if self._settings.noise not in TRACEABLE:
+            if not makes_noise:
                 return list(leaves)
             given = pytree.tree_unflatten(list(leaves), spec)
             return pytree.tree_leaves(self._filled(given, given.steps))
