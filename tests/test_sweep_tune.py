@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import sweepvi
+from sweepvi.preset import PORTFOLIO
+from sweepvi.sweep.python import plan_from_python
 
 DATA = {"x": torch.tensor([0.5, 1.0, 2.0])}
 
@@ -43,6 +45,22 @@ def test_trials_are_a_table_and_optunas_study(tuned):
     assert len(tuned.trials) == 12
     assert tuned.study.best_trial.number == tuned.best.trial.number
     assert tuned.study.best_value == tuned.best.value
+
+
+def test_a_ready_sweep_races_presets_and_leaves_what_is_chosen():
+    found = plan_from_python(
+        model, kwargs=DATA, space={}, sweep={"name": "auto", "finalists": 2}, engine={"dtype": "float64"}
+    )
+    assert [chosen["preset"] for chosen in found._space.structures()] == list(PORTFOLIO)
+    assert (found.settings.pruner, found.settings.finalists) == ("median", 2)
+    guides = {found._space.structure(chosen).nodes["guide"]["name"] for chosen in found._space.structures()}
+    assert {"auto_normal", "auto_multivariate_normal"} < guides
+    chosen = plan_from_python(model, kwargs=DATA, space={}, sweep={"name": "auto"}, optimizer="sgd")
+    assert {chosen._space.structure(each).nodes["optimizer"]["name"] for each in chosen._space.structures()} == {"sgd"}
+    with pytest.raises(sweepvi.ConfigError, match="nothing_like_it"):
+        sweepvi.tune(model, kwargs=DATA, sweep="nothing_like_it")
+    with pytest.raises(sweepvi.ConfigError, match="nothing is searched"):
+        sweepvi.tune(model, kwargs=DATA)
 
 
 def test_everything_wrong_with_it_is_said_at_once():

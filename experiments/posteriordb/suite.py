@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 import with_pyro
+import with_sweep
 import with_sweepvi
 from fitted import Fitted
 from measures import Measures, measures, moments
@@ -31,6 +32,7 @@ CONTENDERS: dict[str, Callable[[Problem, int], Fitted]] = {
     "pyro": with_pyro.fit,
     "pyro_full_rank": with_pyro.full_rank,
     "sweepvi": with_sweepvi.fit,
+    "sweepvi_sweep": with_sweep.fit,
 }
 
 

@@ -18,7 +18,7 @@ def fit(problem: Problem, seed: int) -> Fitted:
     seconds = time.perf_counter() - begun
     if result.status != "finished" or result.verdict is None or result.posterior is None:
         return Fitted({}, None, seconds, None, note=f"{result.status}: {result.message}")
-    weighted = {_from_one(row.name): (row.psis_mean, row.psis_sd) for row in result.posterior.rows}
+    weighted = {from_one(row.name): (row.psis_mean, row.psis_sd) for row in result.posterior.rows}
     evaluations = sum(attempt.get("evaluations", 0) for attempt in result.attempts)
     tried = ", ".join(attempt["settings"] for attempt in result.attempts)
     k_hat = result.verdict.numbers["k_hat"]
@@ -26,6 +26,6 @@ def fit(problem: Problem, seed: int) -> Fitted:
     return Fitted(result.sample(DRAWS), k_hat, seconds, evaluations, weighted, note)
 
 
-def _from_one(name: str) -> str:
+def from_one(name: str) -> str:
     """A scalar's name with indices from 1, as Stan has them."""
     return re.sub(r"\d+(?=[,\]])", lambda found: str(int(found[0]) + 1), name)

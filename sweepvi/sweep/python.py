@@ -36,7 +36,7 @@ def plan_from_python(
         args: positional arguments of model and guide.
         kwargs: keyword arguments of model and guide.
         space: group or key → what to search: text as on the command line, or a list of values.
-        sweep: keys of the ``sweep`` group.
+        sweep: keys of the ``sweep`` group; ``name`` is that of a ready one.
         workers: keys of the ``workers`` group.
         **components: a specification for every other group, as for :func:`sweepvi.fit`.
 
@@ -45,7 +45,11 @@ def plan_from_python(
 
     """
     nodes, given, problems = api.specified(model, args, kwargs, **components)
-    fixed = [text for group, node in nodes.items() if group not in given for text in _texts(group, node)]
+    # What nobody has chosen is the configuration's default, and not a choice.
+    said = {"model", *components} - given.keys()
+    fixed = [text for group, node in nodes.items() if group in said for text in _texts(group, node)]
+    sweep = dict(sweep or {})
+    fixed.append(f"sweep={sweep.pop('name', 'default')}")
     for group, keys in (("sweep", sweep), ("workers", workers)):
         fixed += [f"++{group}.{key}={quoted(value)}" for key, value in (keys or {}).items()]
     for key, value in space.items():
@@ -74,7 +78,8 @@ def _texts(group: str, node: Mapping[str, Any]) -> list[str]:
     rows = [row for row in registry.rows(group) if row.name == node.get("name")]
     kinds = {spec.name: spec.key.component for row in rows for spec in row.specs()}
     plain = {key: registry.plain(value, kinds.get(key, "")) for key, value in node.items() if key != "name"}
-    return [f"{group}={node.get('name')}", *(f"++{group}.{key}={quoted(value)}" for key, value in plain.items())]
+    chosen = [f"{group}={node['name']}"] if "name" in node else []
+    return [*chosen, *(f"++{group}.{key}={quoted(value)}" for key, value in plain.items())]
 
 
 def _searched_text(value: Any) -> str:
