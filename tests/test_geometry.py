@@ -528,6 +528,8 @@ def test_coordinates_are_found_once_for_all_restarts(monkeypatch):
     result = sweepvi.fit(schools, (Y,), geometry="laplace", **{**QUICK, "restarts": 3})
     assert len(result.restarts) == 3
     assert calls == [5]
+    sweepvi.fit(schools, (Y,), geometry="laplace", estimator={"name": "stl", "num_particles": 2}, **QUICK)
+    assert calls == [5]
 
 
 def test_a_saved_fit_loads_draws_and_runs_again(tmp_path, capsys, monkeypatch):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from fork_server import fork_server
 
 from sweepvi import config
 
@@ -59,13 +58,11 @@ def label(step):
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    """A folder, and an environment in which ``python`` is this one."""
+    """A folder, and an environment in which ``python`` is this one, started already."""
     folder = tmp_path_factory.mktemp("reader")
-    shim = tmp_path_factory.mktemp("bin") / "python"
-    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
-    shim.chmod(0o755)
-    path = os.pathsep.join([str(shim.parent), os.environ["PATH"]])
-    return folder, {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    with fork_server(tmp_path_factory.mktemp("bin")) as python:
+        path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
+        yield folder, {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def shell(line, reader):

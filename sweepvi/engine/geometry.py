@@ -74,5 +74,8 @@ def _located(recipe: Recipe) -> Place:
 
 def _key(recipe: Recipe) -> str:
     """What a geometry depends on."""
-    config = {group: recipe.config[group] for group in ("model", "geometry", "estimator")}
+    config = {group: recipe.config[group] for group in ("model", "geometry")}
+    # What is summed out is not part of the coordinates; all other estimators leave the model as it is.
+    keys = recipe.config["estimator"].items() if recipe.estimator.sums_out else ()
+    config["estimator"] = {key: value for key, value in keys if key != "num_particles"}
     return json.dumps([config, data_hash(recipe), id(recipe.source.problem.model)], sort_keys=True, default=repr)
