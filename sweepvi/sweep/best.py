@@ -44,7 +44,9 @@ def write(
 
 def config_text(record: StudyRecord, trial: TrialRecord, config: Mapping[str, Any], path: Path) -> str:
     """The configuration of a trial as YAML, with its score and the command that runs it."""
-    lines = [f"Trial {trial.number} of a sweep: {score(record, trial)}", f"Run it: {running(path, config)}"]
+    # Agents that share a study have folders of their own, and the same file in each.
+    shown = Path(path.name) if record.agents else path
+    lines = [f"Trial {trial.number} of a sweep: {score(record, trial)}", f"Run it: {running(shown, config)}"]
     return "".join(f"# {line}\n" for line in lines) + OmegaConf.to_yaml(OmegaConf.create(dict(config)))
 
 

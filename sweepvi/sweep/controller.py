@@ -68,30 +68,50 @@ class Controller:
         self._stillborn = 0
         self._busy = self._room = self._computing = 0.0
         self._before_last = 0.0, 0.0
+        self._trouble = ""
 
     def run(self, stopping: Stopping) -> None:
         """Run trials until there are as many as wanted, or the user wants to stop."""
         self._view.started(self._study.total, self._study.record)
         for trial in self._study.record.trials:
-            if trial.state == "RUNNING":
+            if self._study.is_mine(trial):
                 self._view.asked(trial.number)
                 self._submit(trial)
         while not stopping.requested:
-            self._ask()
-            if not self._dispatch.waiting and not self._dispatch.running and not self._study.unfinished:
-                break
-            self._study.log.write()
+            with self._study.turn() as mine:
+                if mine:
+                    self._judge()
+                    self._ask()
+                    over = not (self._dispatch.waiting or self._dispatch.running or self._study.unfinished)
+                    if over and self._study.asked >= self._study.total:
+                        break
+            self._tell_trouble()
             self._answer()
             self._listen()
             self._check_time()
-        self._study.log.write()
+        self._last_turn()
 
-    def finals(self, trials: Iterable[TrialRecord], stopping: Stopping) -> None:
-        """Score trials again, on fresh draws, and under other seeds."""
+    def finals(self, missing: Callable[[], list[TrialRecord]], stopping: Stopping) -> None:
+        """Score trials again, on fresh draws and under other seeds; or wait until someone else has.
+
+        Args:
+            missing: the trials that are to be scored again and have not been.
+            stopping: whether the user wants to stop.
+
+        """
+        while not stopping.requested and (trials := missing()):
+            with self._study.turn() as mine:
+                chosen = mine and self._study.may_score()
+            if chosen:
+                self._score_again(trials, stopping)
+            else:
+                self._listen()
+        self._last_turn()
+
+    def _score_again(self, trials: Iterable[TrialRecord], stopping: Stopping) -> None:
         settings = self._plan.settings
         trials = list(trials)
-        if trials:
-            self._view.message(f"scoring the best {len(trials)} again")
+        self._view.message(f"scoring the best {len(trials)} again")
         for trial in trials:
             config = self._plan.configuration(trial.params)
             have = {(final.role, final.seed) for final in trial.finals}
@@ -105,7 +125,25 @@ class Controller:
             self._answer()
             self._listen()
             self._check_time()
-            self._study.log.write()
+            with self._study.turn():
+                pass
+        self._last_turn()
+
+    def _last_turn(self) -> None:
+        """Keep what is not kept yet."""
+        deadline = time.monotonic() + GRACE
+        done = False
+        while not done and time.monotonic() < deadline:
+            with self._study.turn() as mine:
+                if mine:
+                    self._judge()
+                done = mine
+            self._study.wait_for_turn()
+
+    def _tell_trouble(self) -> None:
+        if self._study.trouble != self._trouble:
+            self._trouble = self._study.trouble
+            self._view.message(self._trouble or "the database answers again")
 
     def note_occupancy(self) -> None:
         """Keep how busy lanes were."""
@@ -120,7 +158,7 @@ class Controller:
                     "computing_seconds": self._computing,
                 }
             )
-            self._study.log.write()
+            self._last_turn()
 
     def _replace(self, number: int) -> None:
         self._crew.replace(number, self._setup)
@@ -132,6 +170,7 @@ class Controller:
         limit = AHEAD * self._dispatch.lanes * len(self._processes)
         if not self._plan.grid and settings.sampler not in PRESCRIBED:
             limit = max(2 * len(self._processes), min(limit // AHEAD, self._study.total // SHARE))
+        limit = min(limit, max(2 * len(self._processes), self._study.share))
         while len(self._fits) < limit and (trial := self._study.ask()) is not None:
             self._view.asked(trial.number)
             self._submit(trial)
@@ -195,7 +234,6 @@ class Controller:
             else:
                 self._hear(number, turn)
         if spoken:
-            self._judge()
             running = sum(len(seat.jobs) for seat in self._dispatch.seats.values())
             self._view.running(running, self._dispatch.lanes * len(self._processes), len(self._processes))
 
@@ -273,7 +311,12 @@ class Controller:
             self._forget(job.number)
 
     def _judge(self) -> None:
-        """Let the study decide what can be decided."""
+        """In a turn: let the study decide what can be decided."""
+        for number in self._study.lost():
+            self._forget(number)
+            self._fits.pop(number, None)
+            if self._study.record.trials[number].state != "RUNNING":
+                self._view.ended(self._study.record.trials[number])
         pruned, settled = self._study.judge()
         for number in pruned:
             self._forget(number)
@@ -297,7 +340,6 @@ class Controller:
         self._view.message(f"a worker has died ({epitaph}); its trials are run again")
         for job in self._dispatch.gone(number):
             self._fail(job, "crash", epitaph)
-        self._judge()
         self._replace(number)
 
     def _check_time(self) -> None:
@@ -313,4 +355,3 @@ class Controller:
             if late and silent:
                 self._dispatch.returned(number)
                 self._replace(number)
-        self._judge()

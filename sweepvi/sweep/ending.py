@@ -42,7 +42,7 @@ def text(record: StudyRecord, folder: Path, commands: Mapping[int, str]) -> str:
         lines.append("the same command again goes on with it")
     for number in list(commands)[:1]:
         lines.append(f"run {'the best' if record.best is not None else f'trial {number}'}: {commands[number]}")
-    lines.append(f"look at it: {looking(folder)}")
+    lines.append(f"look at it: {looking(folder, record.settings.get('storage'))}")
     return "\n".join(lines)
 
 
@@ -87,9 +87,16 @@ def rescored(trial: TrialRecord) -> list[str]:
     return lines
 
 
-def looking(folder: Path) -> str:
-    """The command that opens the sweep in optuna-dashboard."""
-    return shlex.join(["optuna-dashboard", f"sqlite:///{telling.shown(folder / 'study.db')}"])
+def looking(folder: Path, storage: str | None = None) -> str:
+    """The command that opens the sweep in optuna-dashboard; ``storage`` is as in the settings."""
+    if storage is None:
+        return shlex.join(["optuna-dashboard", f"sqlite:///{telling.shown(folder / 'study.db')}"])
+    kind, _, rest = storage.partition(":")
+    if kind == "env":
+        return f'optuna-dashboard "${rest}"'
+    if kind == "file":
+        return f'optuna-dashboard "$(cat {shlex.quote(rest)})"'
+    return shlex.join(["optuna-dashboard", rest if kind == "journal" else storage])
 
 
 def _best(record: StudyRecord, best: TrialRecord) -> list[str]:

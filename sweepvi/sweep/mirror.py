@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sweepvi import telling
-from sweepvi.errors import ConfigError, Problem
+from sweepvi.errors import ConfigError
+from sweepvi.sweep import database
 from sweepvi.sweep.records import RUNNING, Direction, StudyRecord
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-KEY = "sweep.storage"
 DATABASE = "study.db"
 """The file in the sweep folder, where no other database is named."""
 
 BATCH = 500
 """Trials in a transaction."""
-
-CONNECT_SECONDS = 10
-"""How long to wait for a server."""
 
 
 class Mirror:
@@ -70,11 +66,15 @@ class Mirror:
                 self._there.update(trial.number for trial in batch)
         except ConfigError as error:
             return str(error)
-        except _failures() as error:
+        except database.failures() as error:
             # What is there is counted anew once it can be reached again.
             self._study = None
-            return f"{self._where()}: {_first_line(error)}"
+            return f"{self._where()}: {database.first_line(error)}"
         return ""
+
+    def look_again(self) -> None:
+        """Others may have copied trials: ask the database at the next :meth:`sync`."""
+        self._study = None
 
     def close(self) -> None:
         """Let go of the database."""
@@ -89,11 +89,11 @@ class Mirror:
             url = self._url()
             try:
                 self._opened = _storage(url)
-            except _failures() as error:
-                raise self._wrong(f"{self._where()} cannot be reached: {_first_line(error)}") from None
+            except database.failures() as error:
+                raise database.wrong(f"{self._where()} cannot be reached: {database.first_line(error)}") from None
             except ImportError as error:
-                missing = getattr(error.__cause__, "name", None) or _first_line(error)
-                raise self._wrong(f"{self._where()} needs a package that is not installed: {missing}") from None
+                missing = database.missing_package(error)
+                raise database.wrong(f"{self._where()} needs a package that is not installed: {missing}") from None
         return self._opened
 
     def _load(self, directions: list[Direction]) -> optuna.Study:
@@ -106,7 +106,7 @@ class Mirror:
                 storage=self._open(), study_name=self.study_name, directions=directions, load_if_exists=True
             )
         if [direction.name.lower() for direction in study.directions] != directions:
-            raise self._wrong(f"{self._where()} holds a study {self.study_name!r} with other objectives")
+            raise database.wrong(f"{self._where()} holds a study {self.study_name!r} with other objectives")
         self._there = {
             trial.user_attrs[NUMBER] for trial in study.get_trials(deepcopy=False) if NUMBER in trial.user_attrs
         }
@@ -125,27 +125,14 @@ class Mirror:
 
     def _url(self) -> str:
         """The URL itself, that may hold a password: for nobody to read."""
-        if self.storage is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return f"sqlite:///{self.folder / DATABASE}"
-        kind, _, rest = self.storage.partition(":")
-        if kind == "env":
-            if rest not in os.environ:
-                raise self._wrong(f"there is no environment variable {rest}")
-            return os.environ[rest].strip()
-        if kind == "file":
-            try:
-                return Path(rest).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise self._wrong(f"{rest} cannot be read: {_first_line(error)}") from None
-        return self.storage
+        if self.storage is not None:
+            return database.url_of(self.storage)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return f"sqlite:///{self.folder / DATABASE}"
 
     def _where(self) -> str:
         """The database, as it was named: without what is in a variable or file."""
         return f"the database {self.storage or telling.shown(self.folder / DATABASE)}"
-
-    def _wrong(self, message: str) -> ConfigError:
-        return ConfigError([Problem(KEY, message)])
 
 
 def _storage(url: str) -> optuna.storages.BaseStorage:
@@ -156,22 +143,6 @@ def _storage(url: str) -> optuna.storages.BaseStorage:
         path = Path(url.removeprefix("journal:"))
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path)))
-    options: dict[str, Any] = {}
-    if url.partition(":")[0] in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
-        options = {"connect_args": {"connect_timeout": CONNECT_SECONDS}}
-    return RDBStorage(url, engine_kwargs=options)
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    from optuna.exceptions import OptunaError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    # RuntimeError: a database of another version of Optuna.
-    return (OptunaError, SQLAlchemyError, OSError, RuntimeError)
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, without what SQLAlchemy adds."""
-    cause = getattr(error, "orig", None) or error.__cause__ or error
-    text = str(getattr(cause, "orig", None) or cause).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    with_driver, options = database.for_sqlalchemy(url)
+    with database.alone(url):
+        return RDBStorage(with_driver, engine_kwargs={"connect_args": options} if options else {})

@@ -77,6 +77,8 @@ class TrialRecord:
     """Training loss (an estimate of -ELBO, in nats) at some of the steps."""
     finals: list[Final] = field(default_factory=list)
     engine: str = ""
+    agent: str = ""
+    """Who runs it, where several agents share the study."""
     system_attrs: dict[str, Any] = field(default_factory=dict)
     """What a sampler or pruner has noted on the trial."""
 
@@ -106,6 +108,10 @@ class StudyRecord:
     settings: dict[str, Any] = field(default_factory=dict)
     created: str = ""
     """When the sweep began, as in ISO 8601."""
+    agents: list[str] = field(default_factory=list)
+    """All that have joined, where several share the study."""
+    scorer: str = ""
+    """Which agent scores the best trials again, where several share the study."""
     sessions: list[dict[str, Any]] = field(default_factory=list)
     """When each began, with how many workers, and how busy they were, where it came to its end."""
     _trials: dict[int, TrialRecord] = field(default_factory=dict, repr=False)
@@ -241,7 +247,10 @@ class StudyRecord:
         self._at(number)
         # A trial that a crash interrupted is asked again: what it had reached counts no more.
         self._trials[number] = TrialRecord(
-            number, params=dict(event["params"]), distributions=dict(event.get("distributions", {}))
+            number,
+            params=dict(event["params"]),
+            distributions=dict(event.get("distributions", {})),
+            agent=event.get("agent", ""),
         )
 
     def _rung(self, event: Mapping[str, Any]) -> None:
@@ -261,6 +270,12 @@ class StudyRecord:
         # Scored again after a crash, it is the same score.
         trial.finals = [known for known in trial.finals if known[:3] != final[:3]] + [final]
 
+    def _joined(self, event: Mapping[str, Any]) -> None:
+        self.agents.append(event["agent"])
+
+    def _scoring(self, event: Mapping[str, Any]) -> None:
+        self.scorer = event["agent"]
+
     def _session(self, event: Mapping[str, Any]) -> None:
         self.sessions.append({key: value for key, value in event.items() if key != "event"})
 
@@ -276,6 +291,8 @@ _FOLDS = {
     "rung": StudyRecord._rung,
     "ended": StudyRecord._ended,
     "final": StudyRecord._final,
+    "joined": StudyRecord._joined,
+    "scoring": StudyRecord._scoring,
     "session": StudyRecord._session,
     "occupancy": StudyRecord._occupancy,
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweepvi.errors import SweepviError
 from sweepvi.registry import GIVEN
-from sweepvi.sweep import best, ending, report, table
+from sweepvi.sweep import best, database, ending, report, table
 from sweepvi.sweep.controller import Controller
 from sweepvi.sweep.interrupt import Stopping, stoppable
 from sweepvi.sweep.live import View
@@ -20,6 +20,8 @@ from sweepvi.sweep.mirror import Mirror
 from sweepvi.sweep.plan import Plan
 from sweepvi.sweep.protocol import Setup
 from sweepvi.sweep.records import LOG, StudyRecord, TrialRecord
+from sweepvi.sweep.shared_log import SharedLog
+from sweepvi.sweep.shared_study import SharedStudy
 from sweepvi.sweep.slots import Crew, slots_of, threads_of
 from sweepvi.sweep.study import Study, now
 
@@ -113,8 +115,9 @@ def run(plan: Plan, folder: Path, view: View, crew: Crew | None = None) -> Sweep
     """
     mirror = Mirror(plan.settings.storage, folder, folder.resolve().name)
     opening = _opened(mirror, plan)
-    with EventLog(folder) as log, stoppable() as stopping, crew or Crew() as workers:
-        study = Study(plan, log)
+    with _log_of(plan, folder) as log, stoppable() as stopping, crew or Crew() as workers:
+        folder = log.path.parent
+        study = SharedStudy(plan, log) if isinstance(log, SharedLog) else Study(plan, log)
         try:
             _compute(
                 study,
@@ -122,13 +125,32 @@ def run(plan: Plan, folder: Path, view: View, crew: Crew | None = None) -> Sweep
                 view,
                 stopping,
                 workers,
-                lambda: None if opening.is_alive() else mirror.sync(study.record),
+                lambda: None if opening.is_alive() else _copied(study, mirror),
             )
         finally:
             view.close()
             opening.cancel()
             opening.join()
         return _finished(study, folder, mirror, stopping)
+
+
+def _log_of(plan: Plan, folder: Path) -> EventLog:
+    """Where a study is kept: in its folder, or in a database that agents share."""
+    storage = plan.settings.storage
+    if storage is None or not database.is_shared(storage):
+        return EventLog(folder)
+    return SharedLog(folder, storage, folder.resolve().name, plan.settings.agent_timeout)
+
+
+def _copied(study: Study, mirror: Mirror) -> str:
+    """Copy finished trials for others to see; returns what went wrong, if something did."""
+    if not isinstance(study, SharedStudy):
+        return mirror.sync(study.record)
+    # In a turn, or two agents would copy the same trial.
+    study.wait_for_turn()
+    with study.turn() as mine:
+        mirror.look_again()
+        return mirror.sync(study.record) if mine else study.trouble
 
 
 def _opened(mirror: Mirror, plan: Plan) -> threading.Timer:
@@ -167,7 +189,7 @@ def _compute(
     try:
         controller.run(stopping)
         if not stopping.requested:
-            controller.finals(_finalists(study), stopping)
+            controller.finals(lambda: _finalists(study), stopping)
     finally:
         crew.end()
         controller.note_occupancy()
@@ -208,7 +230,7 @@ def _finished(study: Study, folder: Path, mirror: Mirror, stopping: Stopping) ->
             f"{error.filename or folder} cannot be written: {error.strerror}; all trials are kept in "
             f"{folder / LOG}, and the same command makes the rest of it"
         ) from error
-    trouble = mirror.sync(record)
+    trouble = _copied(study, mirror)
     mirror.close()
     over = study.asked >= study.total and not study.unfinished
     status = "interrupted" if stopping.requested and not over else "finished" if record.scored else "failed"

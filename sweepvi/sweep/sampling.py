@@ -17,7 +17,7 @@ PRESCRIBED = ("random", "qmc", "grid")
 """Samplers that do not look at results: a trial's settings depend on its number alone."""
 
 
-def sampler_of(name: str, seed: int, begun: int) -> BaseSampler:
+def sampler_of(name: str, seed: int, begun: int, entropy: str = "") -> BaseSampler:
     """A sampler.
 
     Args:
@@ -25,14 +25,16 @@ def sampler_of(name: str, seed: int, begun: int) -> BaseSampler:
         seed: of the study.
         begun: trials that there are already. Optuna keeps no generator's state: a sampler that looks at results goes on
             with other random numbers than it began with, or it would propose the same again.
+        entropy: other random numbers for others who propose beside it.
 
     """
-    entropy = seed if begun == 0 else zlib.crc32(f"{seed}/{begun}".encode())
+    begun_anew = begun == 0 and not entropy
+    own = seed if begun_anew else zlib.crc32(f"{seed}/{begun}{'/' if entropy else ''}{entropy}".encode())
     makers: dict[str, Callable[[], BaseSampler]] = {
-        "tpe": lambda: TPESampler(multivariate=True, group=True, constant_liar=True, seed=entropy),
-        "gp": lambda: GPSampler(seed=entropy),
-        "cmaes": lambda: CmaEsSampler(seed=entropy, warn_independent_sampling=False),
-        "nsga2": lambda: NSGAIISampler(seed=entropy),
+        "tpe": lambda: TPESampler(multivariate=True, group=True, constant_liar=True, seed=own),
+        "gp": lambda: GPSampler(seed=own),
+        "cmaes": lambda: CmaEsSampler(seed=own, warn_independent_sampling=False),
+        "nsga2": lambda: NSGAIISampler(seed=own),
         "random": lambda: RandomSampler(seed=seed),
         "qmc": lambda: SobolSampler(seed),
         "grid": lambda: RandomSampler(seed=seed),

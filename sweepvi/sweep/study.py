@@ -83,15 +83,38 @@ class Study:
         self._rungs = Rungs(settings.rungs if self.judges_at_rungs else 0)
         self._prescribed = self._first_trials()
         self.total = len(self._prescribed) if plan.grid else settings.n_trials or 0
-        log.cut_torn_end()
-        if log.is_new:
-            self.record = StudyRecord.of([self._begin()])
-            log.write()
-        else:
-            self.record = self._again()
-        name = "grid" if plan.grid else settings.sampler
-        if name not in PRESCRIBED or not self.asked:
-            self._optuna.sampler = sampler_of(name, settings.seed, self.asked)
+        self.trouble = ""
+        """Why the study cannot be gone on with at the moment, if it cannot."""
+        self._sampler = "grid" if plan.grid else settings.sampler
+        self.record = self._started()
+        if self._sampler not in PRESCRIBED or not self.asked:
+            self._optuna.sampler = sampler_of(self._sampler, settings.seed, self.asked, self._entropy)
+
+    @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Inside, trials may be asked for and judged, if it gives true; at its end, what was decided is kept."""
+        yield True
+        self.log.write()
+
+    def wait_for_turn(self) -> None:
+        """Come back when the next turn can be had."""
+
+    @property
+    def share(self) -> int:
+        """The most trials that may be under way here."""
+        return self.total
+
+    def is_mine(self, trial: TrialRecord) -> bool:
+        """Whether a trial that is not over is to be run here."""
+        return trial.state == "RUNNING"
+
+    def lost(self) -> list[int]:
+        """Trials that have been ended or taken over elsewhere since this was last asked."""
+        return []
+
+    def may_score(self) -> bool:
+        """Whether the best trials are to be scored again here; asked in a turn."""
+        return True
 
     @property
     def asked(self) -> int:
@@ -158,6 +181,19 @@ class Study:
     def _note(self, event: Mapping[str, Any]) -> None:
         self.log.add(event)
         self.record.add(event)
+
+    def _started(self) -> StudyRecord:
+        """What the log says, lived through again; or the beginning of it."""
+        self.log.cut_torn_end()
+        if not self.log.is_new:
+            return self._again()
+        record = StudyRecord.of([self._begin()])
+        self.log.write()
+        return record
+
+    @property
+    def _entropy(self) -> str:
+        return ""
 
     def _begin(self) -> dict[str, Any]:
         event = {
@@ -265,8 +301,7 @@ class Study:
         record = StudyRecord.read(self.log.path.parent)
         self._demand_same(record)
         settings = self.plan.settings
-        name = "grid" if self.plan.grid else settings.sampler
-        repeats = name in PRESCRIBED
+        name, repeats = self._sampler, self._sampler in PRESCRIBED
         self._optuna.sampler = sampler_of(name if repeats else "random", settings.seed, 0)
         self.record = record
         for trial in record.trials:
