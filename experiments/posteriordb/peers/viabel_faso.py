@@ -10,6 +10,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import autograd.numpy  # pyright: ignore[reportMissingImports]
 import jax  # pyright: ignore[reportMissingImports]
 import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 import numpy as np
@@ -18,8 +19,10 @@ from autograd.extend import defvjp, primitive  # pyright: ignore[reportMissingIm
 from peers.found import Found, gaussian
 from peers.target import Target
 
-# VIABEL imports PyStan 2, which Python 3.11 has not; what is called here needs nothing of it.
+# VIABEL imports PyStan 2, which Python 3.11 has not; what is called here needs nothing of it. And its patterns of
+# parameters ask for a name that NumPy 2 no longer has.
 sys.modules.setdefault("pystan", ModuleType("pystan"))
+autograd.numpy.product = autograd.numpy.prod
 import viabel  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 DRAWS = 10
