@@ -1,8 +1,8 @@
 """Multi-path Pathfinder with importance resampling, by BlackJAX.
 
 Zhang, Carpenter, Gelman & Vehtari, "Pathfinder: Parallel Quasi-Newton Variational Inference", 2022. Four paths, as in
-Stan, from NumPyro's initial distribution; all else as BlackJAX has it, but that there are 2,500 draws a path to resample
-from, not 200.
+Stan, from NumPyro's initial distribution; all else as BlackJAX has it, but that there are 2,500 draws a path to
+resample from, not 200.
 """
 
 from __future__ import annotations
