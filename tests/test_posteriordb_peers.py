@@ -7,6 +7,7 @@ The former needs the peers' environment, in ``experiments/posteriordb/.venv`` or
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +46,23 @@ def test_log_joints_are_those_of_pyro(python, tmp_path, double):  # noqa: F811
     Peers(python, 300).run("peers.log_joint", str(tmp_path))
     for name in POSTERIORS:
         assert np.load(tmp_path / f"{name}.npy") == pytest.approx(expected[name], rel=1e-9), name
+
+
+def test_without_their_environment_peers_are_an_error_before_anything_runs(study, tmp_path, monkeypatch, capsys):  # noqa: F811
+    import suite
+
+    words = ["--contenders", "pyro", "dadvi", "--peers", str(tmp_path / "python"), "--folder", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["suite.py", *words])
+    with pytest.raises(SystemExit):
+        suite.main()
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'python'} is not there, and is needed by dadvi" in said
+    assert "pip install -r experiments/posteriordb/requirements-peers.txt" in said
+
+
+def test_a_peer_that_fails_is_a_result(study):  # noqa: F811
+    from with_peers import Peers
+
+    found = Peers(Path(sys.executable), 60).fit("none such", "garch11", {}, 0)
+    assert (found.draws, found.k_hat) == ({}, None)
+    assert "Error" in found.note

@@ -139,8 +139,8 @@ def _median(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 
-def main() -> None:
-    """Run what has not been run, and print the table."""
+def arguments() -> argparse.Namespace:
+    """What the command line says; an end with a message where a contender's environment is not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("posteriordb"), help="where posteriordb was downloaded to")
     parser.add_argument("--only", nargs="*", choices=list(POSTERIORS), default=list(POSTERIORS), metavar="POSTERIOR")
@@ -151,9 +151,15 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=180.0, metavar="SECONDS", help="that a peer's fit may take")
     given = parser.parse_args()
     # Absolute, but no link followed: an environment's Python is a link to another.
-    peers = Peers(given.peers.absolute(), given.limit)
-    if given.seeds and (missing := peers.missing(given.contenders)):
+    given.peers = Peers(given.peers.absolute(), given.limit)
+    if given.seeds and (missing := given.peers.missing(given.contenders)):
         parser.error(missing)
+    return given
+
+
+def main() -> None:
+    """Run what has not been run, and print the table."""
+    given = arguments()
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     lines = [Line.of(text) for text in given.results.read_text().splitlines()] if given.results.exists() else []
@@ -163,7 +169,7 @@ def main() -> None:
             for seed in range(given.seeds):
                 if (contender, posterior, seed) in done:
                     continue
-                lines.append(run(contender, posterior, seed, given.folder, peers))
+                lines.append(run(contender, posterior, seed, given.folder, given.peers))
                 with given.results.open("a") as file:
                     file.write(lines[-1].text() + "\n")
                 print(lines[-1].text(), file=sys.stderr, flush=True)

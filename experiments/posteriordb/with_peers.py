@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 PYTHON = HERE / ".venv" / "bin" / "python"
 PEERS = ("advi", "dadvi", "numpyro", "numpyro_full_rank", "pathfinder", "viabel")
 
-MISSING = """{python} is not there, which {peers} need; make it by
+MISSING = """{python} is not there, and is needed by {peers}; make it by
     python -m venv experiments/posteriordb/.venv
     experiments/posteriordb/.venv/bin/pip install -r experiments/posteriordb/requirements-peers.txt
 or say where it is by --peers"""

@@ -9,6 +9,8 @@ several points; ``garch11.npy`` is written, the log joints. So for each of the p
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax  # pyright: ignore[reportMissingImports]
@@ -23,8 +25,12 @@ def main(folder: Path) -> None:
     """Write the log joints of each posterior."""
     for posterior, model in MODELS.items():
         data, points = (_arrays(folder / f"{posterior}.{kind}.npz") for kind in ("data", "points"))
-        found = jax.vmap(lambda at, model=model, data=data: log_density(model, (), data, at)[0])(points)
-        np.save(folder / f"{posterior}.npy", found)
+        log_joint = partial(_log_joint, model, data)
+        np.save(folder / f"{posterior}.npy", jax.jit(jax.vmap(log_joint))(points))
+
+
+def _log_joint(model: Callable[..., None], data: dict[str, jax.Array], at: dict[str, jax.Array]) -> jax.Array:
+    return log_density(model, (), data, at)[0]
 
 
 def _arrays(file: Path) -> dict[str, jax.Array]:
