@@ -64,7 +64,8 @@ class Peers:
         """
         with tempfile.TemporaryDirectory() as folder:
             data, reply = Path(folder, "data.npz"), Path(folder, "reply.npz")
-            np.savez(data, allow_pickle=False, **{name: np.asarray(value) for name, value in kwargs.items()})
+            arrays = {name: np.asarray(value) for name, value in kwargs.items()}
+            np.savez(data, **arrays)  # pyright: ignore[reportArgumentType]
             try:
                 self.run("peers.worker", peer, posterior, str(seed), str(data), str(reply))
             except subprocess.TimeoutExpired:

@@ -43,7 +43,7 @@ def main(peer: str, posterior: str, seed: str, data: str, reply: str) -> None:
     seconds = time.perf_counter() - begun
     told = {"log_weights": found.log_weights, "evaluations": found.evaluations, "note": found.note}
     draws = {f"site {name}": np.asarray(values) for name, values in sites.items()}
-    np.savez(reply, allow_pickle=False, seconds=seconds, **told, **draws)
+    np.savez(reply, seconds=seconds, **told, **draws)  # pyright: ignore[reportArgumentType]
 
 
 if __name__ == "__main__":
