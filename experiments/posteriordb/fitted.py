@@ -17,7 +17,7 @@ class Fitted:
     draws: dict[str, Tensor]
     """By site, each of shape [DRAWS, ...]; empty if the fit failed."""
     k_hat: float | None
-    seconds: float
+    seconds: float | None
     """Of the fit, without the draws by which it is judged."""
     evaluations: int | None
     """Gradients of the log joint, counted by draw."""

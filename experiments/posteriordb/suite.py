@@ -1,7 +1,7 @@
 """Ten posteriors with reference draws: who fits them, to what, and at what cost?
 
     python experiments/posteriordb/suite.py --folder posteriordb --seeds 3
-    python experiments/posteriordb/suite.py --folder posteriordb --only garch11 --contenders sweepvi
+    python experiments/posteriordb/suite.py --folder posteriordb --only garch11 --contenders sweepvi numpyro
 
 Results are appended to a file, a line of JSON a fit; the same command again goes on where it was stopped.
 """
@@ -23,6 +23,7 @@ import with_sweepvi
 from fitted import Fitted
 from measures import Measures, measures, moments
 from reference import reference, scalars
+from with_peers import PEERS, PYTHON, Peers
 
 from sweepvi.loading import loader
 from sweepvi.models.posteriordb.component import POSTERIORS, Posteriordb
@@ -34,6 +35,7 @@ CONTENDERS: dict[str, Callable[[Problem, int], Fitted]] = {
     "sweepvi": with_sweepvi.fit,
     "sweepvi_sweep": with_sweep.fit,
 }
+"""Those that run in this process, and unless others are named."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,15 @@ class Line:
         return any(one is not None and one.passes for one in (self.measures, self.weighted))
 
 
-def run(contender: str, posterior: str, seed: int, folder: Path) -> Line:
+def run(contender: str, posterior: str, seed: int, folder: Path, peers: Peers) -> Line:
     """Fit, and compare with the reference; a fit that fails is a result too."""
     problem = Posteriordb(posterior, str(folder)).problem(loader())  # pyright: ignore[reportArgumentType]
     problem = problem.to(torch.float64, torch.device("cpu"))
     try:
-        fit = CONTENDERS[contender](problem, seed)
+        if contender in CONTENDERS:
+            fit = CONTENDERS[contender](problem, seed)
+        else:
+            fit = peers.fit(contender, posterior, problem.kwargs, seed)
     except Exception as error:
         return Line(contender, posterior, seed, None, None, None, None, None, f"{type(error).__name__}: {error}")
     known = reference(folder, posterior)
@@ -136,15 +141,27 @@ def _median(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 
-def main() -> None:
-    """Run what has not been run, and print the table."""
+def arguments() -> argparse.Namespace:
+    """What the command line says; an end with a message where a contender's environment is not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("posteriordb"), help="where posteriordb was downloaded to")
     parser.add_argument("--only", nargs="*", choices=list(POSTERIORS), default=list(POSTERIORS), metavar="POSTERIOR")
-    parser.add_argument("--contenders", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--contenders", nargs="*", choices=[*CONTENDERS, *PEERS], default=list(CONTENDERS))
     parser.add_argument("--seeds", type=int, default=3, help="0 only shows the table of what was run")
     parser.add_argument("--results", type=Path, default=Path("posteriordb.jsonl"), help="a line of JSON a fit")
+    parser.add_argument("--peers", type=Path, default=PYTHON, metavar="PYTHON", help="of the peers' environment")
+    parser.add_argument("--limit", type=float, default=180.0, metavar="SECONDS", help="that a peer's fit may take")
     given = parser.parse_args()
+    # Absolute, but no link followed: an environment's Python is a link to another.
+    given.peers = Peers(given.peers.absolute(), given.limit)
+    if given.seeds and (missing := given.peers.missing(given.contenders)):
+        parser.error(missing)
+    return given
+
+
+def main() -> None:
+    """Run what has not been run, and print the table."""
+    given = arguments()
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     lines = [Line.of(text) for text in given.results.read_text().splitlines()] if given.results.exists() else []
@@ -154,7 +171,7 @@ def main() -> None:
             for seed in range(given.seeds):
                 if (contender, posterior, seed) in done:
                     continue
-                lines.append(run(contender, posterior, seed, given.folder))
+                lines.append(run(contender, posterior, seed, given.folder, given.peers))
                 with given.results.open("a") as file:
                     file.write(lines[-1].text() + "\n")
                 print(lines[-1].text(), file=sys.stderr, flush=True)
