@@ -10,15 +10,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sweepvi import __version__, catalogue, config, telling
+from sweepvi import __version__, catalogue, config, launching, telling
 from sweepvi.command import Command, parse
 from sweepvi.errors import ConfigError, SweepviError
 
 if TYPE_CHECKING:
+    from sweepvi.config import Composition
     from sweepvi.engine import Observer
+    from sweepvi.launching import Agent
     from sweepvi.preset import Ladder
     from sweepvi.recipe import Recipe
     from sweepvi.results import FitResult
+    from sweepvi.sweep.plan import Plan
     from sweepvi.sweep.running import SweepResult
 
     Run = tuple[FitResult, Path]
@@ -108,6 +111,8 @@ def _run_many(command: Command) -> int:
     with Crew.early(command.overrides) as crew:
         plan, made = preflight.planned(command)
         folder = preflight.sweep_folder(plan, made)
+        if (launcher := preflight.launcher_of(made)) != launching.BASIC:
+            return _launch(command, made, launching.agent_of(command.arguments, folder), folder, launcher, plan)
 
         def job(_: Any) -> None:
             from sweepvi.sweep.running import run
@@ -122,6 +127,24 @@ def _run_many(command: Command) -> int:
     if not command.quiet and results[0].text:
         print(results[0].text)
     return results[0].exit_status
+
+
+def _launch(command: Command, made: Composition, agent: Agent, folder: Path, launcher: str, plan: Plan) -> int:
+    """A sweep, as jobs of a Hydra launcher's; returns the worst of their statuses."""
+    from sweepvi.config.overrides import quoted
+
+    count = plan.settings.agents
+    task = launching.task_of(agent, count)
+    if not command.quiet:
+        print(f"starting {count} agent{'s' * (count > 1)} by hydra/launcher={launcher}", file=sys.stderr)
+    hydra = [text for text in made.given if text.lstrip("+~").startswith("hydra")]
+    failed = _enter_hydra(command, [*hydra, f"hydra.sweep.dir={quoted(str(folder))}"], task, None)
+    returned = vars(task)["returned"]
+    if failed or len(returned) != count:
+        return failed or FAILED
+    if not command.quiet:
+        print(f"saved in {telling.shown(folder)}")
+    return max(returned)
 
 
 def _view(command: Command) -> Any:
@@ -156,10 +179,13 @@ def _status_of(result: FitResult) -> int:
     return {"finished": FINISHED, "diverged": FAILED, "interrupted": INTERRUPTED}[result.status]
 
 
-def _enter_hydra(command: Command, overrides: Sequence[str], task: Callable[[Any], None], what: str = "the fit") -> int:
+def _enter_hydra(
+    command: Command, overrides: Sequence[str], task: Callable[[Any], Any], what: str | None = "the fit"
+) -> int:
     """Run the task, ``what`` in words, as a Hydra job; returns Hydra's own exit status, 0 if it ran the task.
 
-    Hydra reports what a task raises in its own way, and exits; so exceptions are carried around it.
+    None is a task that runs elsewhere, and has to be sent there as it is. Hydra reports what a task raises in its own
+    way, and exits; so exceptions are carried around it.
     """
     import hydra
 
@@ -172,14 +198,15 @@ def _enter_hydra(command: Command, overrides: Sequence[str], task: Callable[[Any
             raise
         except BaseException as error:
             log.error("%s failed", what, exc_info=error)
-            raised.append(error if isinstance(error, SweepviError) else _failed(error, what))
+            raised.append(error if isinstance(error, SweepviError) else _failed(error, str(what)))
 
     extra = ["--config-dir", str(command.extra)] if command.extra and not command.hydra_flags else []
     flags = [*command.hydra_flags, *extra, *(["--multirun"] if command.multirun else [])]
     before = sys.argv
     sys.argv = ["sweepvi", *flags, *overrides]
     try:
-        hydra.main(config_path=str(config.conf_dir()), config_name="config", **config.version_base())(carried)()
+        run = task if what is None else carried
+        hydra.main(config_path=str(config.conf_dir()), config_name="config", **config.version_base())(run)()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else FAILED
     finally:

@@ -25,6 +25,8 @@ class Command:
     rerun: Path | None = None
     resume: Path | None = None
     cfg: bool = False
+    arguments: tuple[str, ...] = ()
+    """As they were given."""
     hydra_flags: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -49,6 +51,7 @@ def parse(arguments: Sequence[str]) -> Command:
     found, strange = parser.parse_known_intermixed_args(list(arguments))
     shown = [name for name in ("help", "components", "version") if getattr(found, name)]
     command = Command([], found.config_dir, found.multirun, found.quiet, shown[0] if shown else None)
+    command.arguments = tuple(arguments)
     command.problems = [Problem(word, f"no such flag; {HOW}") for word in strange]
     if found.cfg or found.info or found.hydra_help or found.shell_completion:
         command.cfg = bool(found.cfg)

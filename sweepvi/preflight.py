@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweepvi import api, config, engine, recipe, registry
+from sweepvi import api, config, engine, launching, recipe, registry
 from sweepvi import preset as presets
 from sweepvi.command import Command
 from sweepvi.engine import Checkpoint
@@ -112,7 +112,7 @@ def planned(command: Command) -> tuple[Plan, config.Composition]:
         problems = [problem for problem in problems if problem.message != NOTHING]
     raise_if(unique([*composer.problems, *problems]))
     made = composer(plan.overrides)
-    raise_if(_wrong_with_sweeper(made))
+    raise_if([*_wrong_with_sweeper(made), *launching.problems(launcher_of(made), plan.settings)])
     folder = sweep_folder(plan, made)
     raise_if(_in_the_way(folder, "hydra.sweep.dir") or occupied(folder))
     return plan, made
@@ -125,6 +125,11 @@ STUDY = "STUDY"
 def sweep_folder(plan: Plan, made: config.Composition) -> Path:
     """The sweep's folder: the same for the same study."""
     return Path(str(made.hydra.sweep.dir).replace(STUDY, recipe.config_hash(plan.identity())))
+
+
+def launcher_of(made: config.Composition) -> str:
+    """Which of Hydra's launchers a sweep is to be run by."""
+    return str(made.hydra.runtime.choices["hydra/launcher"])
 
 
 def _wrong_with_sweeper(made: config.Composition) -> list[Problem]:

@@ -330,3 +330,20 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path, monkeypatch):
     assert PASSWORD not in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
     assert Path(tmp_path / "a" / "nowhere").is_dir()
+
+
+def test_agents_by_a_launcher_are_jobs_of_one_study(tmp_path, url, monkeypatch):
+    """Hydra's launcher for SLURM, with the jobs on this machine."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = ["model=eight_schools", "optimizer=adam,sgd", "engine.steps=40", "engine.score_draws=20", "workers.cpus=1"]
+    asked = ["hydra/launcher=submitit_local", "sweep.agents=2", "sweep.finalists=0", f"sweep.storage=env:{NAME}"]
+    command = [sys.executable, "-m", "sweepvi", "-m", *words, *asked, "hydra.sweep.dir=launched"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "starting 2 agents by hydra/launcher=submitit_local" in done.stderr
+    found = Counter(event["event"] for event in events_of(url, "launched"))
+    assert (found["joined"], found["ended"]) == (2, 2)
+    assert (tmp_path / "launched" / "best.yaml").exists()
+    assert PASSWORD not in done.stdout + done.stderr
+    for written in tmp_path.rglob("*"):
+        assert not written.is_file() or PASSWORD.encode() not in written.read_bytes(), written

@@ -20,7 +20,10 @@ ConfigStore.instance().store(
 
 
 class SweepviSweeper(Sweeper):
-    """Runs the program's task once, as one job in ``hydra.sweep.dir``: the task itself runs the trials."""
+    """Runs the program's task once, as one job in ``hydra.sweep.dir``: the task itself runs the trials.
+
+    A task with ``agents`` is run so many times, by Hydra's launcher.
+    """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """See :meth:`Sweeper.setup`."""
@@ -30,6 +33,9 @@ class SweepviSweeper(Sweeper):
         """Run the task with what the arguments set, one value each; returns what it returns."""
         assert self.config is not None
         assert self.hydra_context is not None
+        agents = getattr(self.task_function, "agents", 0)
+        if agents:
+            return self._launch([list(arguments) for _ in range(agents)])
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, arguments)
         done: JobReturn = run_job(
             task_function=self.task_function,
@@ -39,3 +45,16 @@ class SweepviSweeper(Sweeper):
             hydra_context=self.hydra_context,
         )
         return done.return_value
+
+    def _launch(self, jobs: list[list[str]]) -> Any:
+        from hydra.core.plugins import Plugins
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        task: Any = self.task_function
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.hydra_context, task_function=task, config=self.config
+        )
+        done = launcher.launch(jobs, initial_job_idx=0)
+        task.returned.extend(job.return_value for job in done)
+        return task.returned

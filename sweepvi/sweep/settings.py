@@ -57,6 +57,7 @@ class SweepSettings(Keyed):
     final_draws: Annotated[int, Key("fresh draws for their scores", ge=1)] = 10_000
     final_seeds: Annotated[int, Key("further seeds that they are fitted under", ge=0)] = 2
     folders: Annotated[bool, Key("save each trial as a run folder too")] = False
+    agents: Annotated[int, Key("agents that hydra/launcher starts, a job each", ge=1)] = 1
     agent_timeout: Annotated[
         float, Key("seconds without a sign of it after which an agent's trials are run by others", gt=0)
     ] = 60.0

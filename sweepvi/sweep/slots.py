@@ -268,7 +268,9 @@ class Crew:
     @classmethod
     def early(cls, overrides: Sequence[str]) -> Crew:
         """Workers for a command line that is yet to be read: as many as there will be, if it asks for nothing else."""
-        special = any(text.lstrip("+").startswith("workers.") or "cuda" in text for text in overrides)
+        special = any(
+            text.lstrip("+").startswith(("workers.", "hydra/launcher")) or "cuda" in text for text in overrides
+        )
         return cls([] if special else [Slot(number, None) for number in range(processors())])
 
     def __enter__(self) -> Crew:
