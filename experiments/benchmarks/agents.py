@@ -3,8 +3,8 @@
     python experiments/benchmarks/agents.py --database postgresql://me@host/studies
 
 Every agent is a process that asks for trials and ends them at once, without a pause between turns: far more turns than
-agents take that have fits to run, which pause for a quarter of a second. The peer is Optuna's own way: processes that ask
-and tell through its storage in the same database.
+agents take that have fits to run, which pause for a quarter of a second. The peer is Optuna's own way: processes that
+ask and tell through its storage in the same database.
 """
 
 from __future__ import annotations
