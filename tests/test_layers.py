@@ -57,12 +57,13 @@ MAY_IMPORT = {
     "command": {"errors"},
     "preflight": BASE
     | {"api", "config", "engine", "recipe", "registry", "command", "results", "run_folder"}
-    | {"sweep", "preset"},
+    | {"sweep", "preset", "launching"},
+    "launching": {"errors", "sweep"},
     "catalogue": {"config", "registry", "keys", "sweep"},
     "telling": {"config", "results"},
     "cli": BASE
     | {"__init__", "config", "command", "preflight", "catalogue", "telling", "progress", "api", "recipe", "results"}
-    | {"sweep", "preset", "runs", "engine"},
+    | {"sweep", "preset", "runs", "engine", "launching"},
     "sweep": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "results", "run_folder", "api", "config", "telling", "report", "progress"}

@@ -53,14 +53,14 @@ class SweepSettings(Keyed):
         str | None,
         Key("database that also gets the study: a URL, env:NAME or file:PATH that holds one, journal:PATH; null: none"),
     ] = None
-    finalists: Annotated[int, Key("best trials that are scored again, on fresh draws and seeds", ge=0)] = 3
-    final_draws: Annotated[int, Key("fresh draws for their scores", ge=1)] = 10_000
-    final_seeds: Annotated[int, Key("further seeds that they are fitted under", ge=0)] = 2
-    folders: Annotated[bool, Key("save each trial as a run folder too")] = False
     agents: Annotated[int, Key("agents that hydra/launcher starts, a job each", ge=1)] = 1
     agent_timeout: Annotated[
         float, Key("seconds without a sign of it after which an agent's trials are run by others", gt=0)
     ] = 60.0
+    finalists: Annotated[int, Key("best trials that are scored again, on fresh draws and seeds", ge=0)] = 3
+    final_draws: Annotated[int, Key("fresh draws for their scores", ge=1)] = 10_000
+    final_seeds: Annotated[int, Key("further seeds that they are fitted under", ge=0)] = 2
+    folders: Annotated[bool, Key("save each trial as a run folder too")] = False
     space: Annotated[
         Mapping[str, str], Key("group or key → what to search, as on the command line, which comes first")
     ] = field(default_factory=dict)
