@@ -10,17 +10,21 @@ interpreter would.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import runpy
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 CLIENT = """
@@ -54,6 +58,15 @@ def fork_server(folder):
     finally:
         server.kill()
         server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def started():
+    """The executable of a server that stays until this process ends."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(fork_server(Path(tempfile.mkdtemp(prefix="python-"))))
 
 
 def serve(place):
@@ -125,8 +138,6 @@ def run(arguments, folder, environment):
     except BaseException:
         traceback.print_exc()
         status = 1
-    import atexit
-
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fork_server import started
 from safetensors.torch import load_file
 
 import sweepvi
@@ -93,8 +94,8 @@ def model():
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def start(words, cwd, **options):
-    command = [sys.executable, "-m", "sweepvi", *words]
+def start(words, cwd, python=sys.executable, **options):
+    command = [python, "-m", "sweepvi", *words]
     return subprocess.Popen(
         command,
         cwd=cwd,
@@ -104,7 +105,7 @@ def start(words, cwd, **options):
 
 
 def run(words, cwd, status=0):
-    process = start(words, cwd)
+    process = start(words, cwd, started())
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == status, out + err
     return out, err
