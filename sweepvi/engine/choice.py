@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from sweepvi.distributed import Alone, Ranks
 from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.eager_fit import eager_fit
 from sweepvi.engine.fits import Fits
@@ -28,12 +29,15 @@ WATCHING = ("log_every", "checkpoint_every", "threads", "memory")
 """Keys of ``engine`` that change no fit: those of the first lane count."""
 
 
-def fits_of(recipes: Sequence[Recipe], snapshot: Snapshot | None) -> Generator[tuple[list[int], Fits], None, None]:
+def fits_of(
+    recipes: Sequence[Recipe], snapshot: Snapshot | None, ranks: Ranks
+) -> Generator[tuple[list[int], Fits], None, None]:
     """Fits at their first step, with the places of their recipes; each inside its environment until the next.
 
     Args:
         recipes: those of one program run as lanes of one cohort, where that is what they say and can be.
         snapshot: of the one recipe that is to be continued: on the engine that has begun it.
+        ranks: on which the one recipe is to run.
 
     Raises ``ConfigError`` if a recipe demands lanes and cannot run as one, or its model does not run on its data.
 
@@ -45,6 +49,10 @@ def fits_of(recipes: Sequence[Recipe], snapshot: Snapshot | None) -> Generator[t
                 yield places, fits
             continue
         reason = ""
+        if not isinstance(ranks, Alone):
+            with eager_fit(group[0], [], ranks) as fits:
+                yield places, fits
+            continue
         if _wants_lanes(group, snapshot):
             with ExitStack() as stack:
                 try:
