@@ -40,11 +40,7 @@ def _joined() -> Iterator[Ranks]:
     from sweepvi.distributed.horovod_ranks import HorovodRanks, demand_horovod
 
     horovod = demand_horovod()
-    if horovod.is_initialized():
-        yield HorovodRanks(horovod)
-        return
-    horovod.init()
-    try:
-        yield HorovodRanks(horovod)
-    finally:
-        horovod.shutdown()
+    if not horovod.is_initialized():
+        horovod.init()
+    # It is left as it is, for the next fit; Horovod shuts itself down when the process ends.
+    yield HorovodRanks(horovod)

@@ -29,7 +29,7 @@ class HorovodRanks(Ranks):
     def __init__(self, horovod: Any) -> None:
         self._horovod = horovod
         self.rank, self.world_size = horovod.rank(), horovod.size()
-        self._on_cuda = bool(horovod.nccl_built() or horovod.gpu_available("torch"))
+        self._on_cuda = bool(horovod.nccl_built() or horovod.cuda_built())
 
     def sum_(self, tensor: Tensor) -> None:
         """See :meth:`Ranks.sum_`."""

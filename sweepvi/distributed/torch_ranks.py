@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -63,7 +64,11 @@ def _lost(what: str) -> Iterator[None]:
 
 @contextmanager
 def joined(backend: str, launch: Launch, timeout: float, device: torch.device) -> Iterator[Ranks]:
-    """Inside, the default process group has all ranks; one that exists already is used, and left as it is."""
+    """Inside, the default process group has all ranks. One that exists already is used.
+
+    It is left as it is, for the next fit: a rank that has ended one and met the others anew, at the same address, could
+    find the group that rank 0 has not left yet.
+    """
     if dist.is_initialized():
         yield TorchRanks(device)
         return
@@ -75,9 +80,12 @@ def joined(backend: str, launch: Launch, timeout: float, device: torch.device) -
             world_size=launch.world_size,
             timeout=timedelta(seconds=timeout),
         )
-    try:
-        yield TorchRanks(device)
-    finally:
+    atexit.register(_leave)
+    yield TorchRanks(device)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

@@ -131,7 +131,5 @@ def demand_as_many(snapshot: Snapshot, world_size: int) -> None:
     """Raise ``CheckpointError`` if a snapshot was of another number of ranks."""
     before = snapshot.meta.get(WORLD_SIZE, 1)
     if before != world_size:
-        message = (
-            f"the run to resume was on {before} ranks, this is on {world_size}: draws and minibatches would be others"
-        )
+        message = f"the run to resume was on {before} ranks, this is on {world_size}, which would draw otherwise"
         raise CheckpointError(f"{message}; start {before}, or a new run with rerun=")
