@@ -32,21 +32,29 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start(*command, ranks=2, cwd=None, **more):
-    """Processes of ``python COMMAND``, one a rank."""
+def start(*command, ranks=2, by="gloo", cwd=None, **more):
+    """Processes of ``python COMMAND``, one a rank; or, for Horovod, one that starts them."""
     port = free_port()
+    environments = [environment(rank, ranks, port, **more) for rank in range(ranks)]
+    if by == "horovod":
+        starter = ["-m", "horovod.runner.launch", "-np", str(ranks), "--gloo", sys.executable]
+        command, environments = [*starter, *command], [_without_ranks(environments[0])]
     return [
         subprocess.Popen(
             [sys.executable, *command],
-            env=environment(rank, ranks, port, **more),
+            env=own,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(ranks)
+        for own in environments
     ]
+
+
+def _without_ranks(own):
+    return {key: value for key, value in own.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
 
 
 def ended(processes, deadline=DEADLINE):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import math
@@ -31,13 +30,9 @@ BACKENDS = [
 
 def on_ranks(backend, folder, *words):
     """What each rank has told: name of the fit → result."""
-    for status, _, errors in run(SCRIPT, backend, str(folder), *words, **_horovod(backend)):
-        assert status == 0, errors
+    for status, out, errors in run(SCRIPT, backend, str(folder), *words, by=backend):
+        assert status == 0, out + errors
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-
-
-def _horovod(backend):
-    return {} if backend == "gloo" else {"launcher": "horovod"}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -69,26 +64,26 @@ def clip(grads, kind):
     return [stand_in.grad for stand_in in stand_ins]
 
 
-def by_one_process(optimizer, kind, accumulate=1, ranks=2):
+def by_one_process(optimizer, kind, accumulate=1, steps=STEPS):
     """Pyro's own loss and an optimizer of torch's or Pyro's, in float64: the same draws, one rank's after another's."""
     torch.set_default_dtype(torch.float64)
     try:
-        return _by_one_process(optimizer, kind, accumulate, ranks)
+        return _by_one_process(optimizer, kind, accumulate, steps)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-def _by_one_process(optimizer, kind, accumulate, ranks):
+def _by_one_process(optimizer, kind, accumulate, steps, ranks=2):
     pyro.clear_param_store()
     y, elbo = Y.double(), Trace_ELBO()
     guide(y)
-    params = {name: param for name, param in pyro.get_param_store()._params.items()}
+    params = dict(pyro.get_param_store()._params)
     rate = "eta" if optimizer == "adagrad_rmsprop" else "lr"
     base = {"loc": OPTIMIZERS[optimizer][rate], "scale": 0.5 * OPTIMIZERS[optimizer][rate]}
     theirs = {n: THEIRS[optimizer]([p], **{**OPTIMIZERS[optimizer], rate: base[n]}) for n, p in params.items()}
     shards = [Shards(0, rank, ranks) for rank in range(ranks)]
     losses = []
-    for step in range(STEPS):
+    for step in range(steps):
         found, loss = [], 0.0
         for rank in range(ranks):
             for number in range(step * accumulate, (step + 1) * accumulate):
@@ -117,7 +112,9 @@ def demand_equal(one, optimizer, kind, **how):
     params, losses = by_one_process(optimizer, kind, **how)
     for name, value in params.items():
         torch.testing.assert_close(torch.tensor(one["params"][name]).double(), value, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(torch.tensor(one["losses"]).double(), torch.tensor(losses).double(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        torch.tensor(one["losses"]).double(), torch.tensor(losses).double(), rtol=1e-6, atol=1e-6
+    )
 
 
 def demand_agreement(told, names):
@@ -143,13 +140,15 @@ def test_a_fit_is_that_of_one_process_that_averages_gradients(told, name):
 
 
 def test_gradients_accumulate(told):
-    demand_equal(told[0]["accumulate"], "adam", "norm", accumulate=2)
+    demand_equal(told[0]["accumulate"], "adam", "norm", accumulate=2, steps=len(told[0]["accumulate"]["losses"]))
 
 
 def test_compressed_gradients_lead_to_about_the_same(told):
-    exact, sent = (torch.tensor(told[0][name]["params"]["loc"]) for name in ("adam-norm", "bf16"))
+    losses = told[0]["bf16"]["losses"]
+    exact, sent = (torch.tensor(told[0][name]["losses"][: len(losses)]) for name in ("adam-norm", "bf16"))
+    assert sent[0] == exact[0]
     assert not torch.equal(exact, sent)
-    torch.testing.assert_close(sent, exact, rtol=0, atol=0.05)
+    torch.testing.assert_close(sent, exact, rtol=0.02, atol=0)
 
 
 @pytest.mark.parametrize("size", [10, 9])
@@ -198,7 +197,7 @@ def test_one_rank_is_asked_to_stop_and_all_do(told):
 
 def test_different_parameters_are_refused_before_the_first_step(told):
     for each in told:
-        assert "wide is (3,) float32 on rank 1, (2,) float32 on rank 0" in each["refused"]["refused"]
+        assert "wide is (3,) float64 on rank 1, (2,) float64 on rank 0" in each["refused"]["refused"]
 
 
 def test_without_the_all_reduce_ranks_differ(tmp_path):
@@ -256,7 +255,11 @@ class TestShards:
         for rank in range(2):
             shards = Shards(0, rank, 2)
             for number in range(2):
-                with shards.at(number), pyro.poutine.trace() as trace, pyro.plate("data", 12, subsample_size=3) as batch:
+                with (
+                    shards.at(number),
+                    pyro.poutine.trace() as trace,
+                    pyro.plate("data", 12, subsample_size=3) as batch,
+                ):
                     pyro.factor("values", values[batch])
                 found.append(trace.trace.log_prob_sum())
         assert math.isclose(sum(found) / len(found), float(values.sum()), rel_tol=1e-6)
@@ -267,9 +270,9 @@ class TestShards:
         assert first != second
 
     def test_more_than_a_shard_is_refused(self):
-        with pytest.raises(ConfigError, match="has 5 of the 10 entries of plate data, and cannot take 8 at once"):
-            with Shards(0, 0, 2).at(0):
-                pyro.plate("data", 10, subsample_size=8)
+        said = "has 5 of the 10 entries of plate data, and cannot take 8 at once"
+        with pytest.raises(ConfigError, match=said), Shards(0, 0, 2).at(0):
+            pyro.plate("data", 10, subsample_size=8)
 
 
 class TestLaunch:
@@ -297,6 +300,3 @@ def test_ranks_have_draws_of_their_own():
     assert len(set(draws.values())) == 4
     seed_rank(0, 1, 0)
     assert torch.rand(1).item() == draws[0, 1, 0]
-
-
-assert functools
