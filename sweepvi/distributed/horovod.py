@@ -22,6 +22,10 @@ class Horovod(Parallel):
 
     start: ClassVar[str] = "horovodrun -np 2 --gloo python -m sweepvi …"
 
+    def conflicts(self) -> dict[str, str]:
+        """Not every type can be sent."""
+        return {"compression": "must be none or fp16: Horovod sends no bf16"} if self.compression == "bf16" else {}
+
     def problems(self, device: str) -> list[Problem]:
         """See :meth:`Distributed.problems`."""
         if find_spec("horovod") is None:
