@@ -22,7 +22,7 @@ def optimizers():
     adam = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}, "gamma": 0.9}
     return {
         "clipped": lambda: pyro.optim.Adam({"lr": 0.05}, {"clip_norm": 0.5}),
-        "schedule": lambda: pyro.optim.ExponentialLR(adam),
+        "schedule": lambda: pyro.optim.ExponentialLR(dict(adam)),
         "ours": lambda: pyro.optim.PyroOptim(ours.ClippedAdam, {"lr": 0.05, "clip": {"norm": 0.5}}),
     }
 
