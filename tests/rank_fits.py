@@ -168,7 +168,12 @@ def extra(backend):
     )  # fmt: skip
     for size in (10, 9):
         yield f"delta{size}", lambda size=size: fit(backend, delta, (Y[:size].double(),), guide=nothing, steps=12)
-    yield "one_sided", lambda: fit(backend, OneSided(), steps=8, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.5})
+    yield (
+        "one_sided",
+        lambda: fit(
+            backend, OneSided(), steps=8, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.5, "weight_decay": 0.1}
+        ),
+    )
     yield "nan", lambda: fit(backend, NaNOnOne(), steps=20, **adam)
     yield "nan_skipped", lambda: fit(backend, NaNOnOne(), steps=20, on_nonfinite="skip", **adam)
     yield "stopped", lambda: fit(backend, steps=50, progress=Stopping(), **adam)

@@ -22,6 +22,8 @@ from sweepvi.settings import AutoSettings, LaneSettings
 WORTH_CAPTURING = 100
 """Steps below which a lone fit under ``engine=auto`` runs eagerly: capturing takes as long as some hundred steps."""
 
+ON_RANKS = "ran on the eager engine, as fits on several processes do"
+
 OWN_TO_A_LANE = ("seed", "steps", "on_nonfinite", "restarts")
 """Keys of ``engine`` in which the lanes of one program may differ."""
 
@@ -50,7 +52,8 @@ def fits_of(
             continue
         reason = ""
         if not isinstance(ranks, Alone):
-            with eager_fit(group[0], [], ranks) as fits:
+            notes = [ON_RANKS] if isinstance(group[0].settings, LaneSettings) else []
+            with eager_fit(group[0], notes, ranks) as fits:
                 yield places, fits
             continue
         if _wants_lanes(group, snapshot):

@@ -16,7 +16,7 @@ from sweepvi.distributed import Ranks
 from sweepvi.distributed.ranks import average_compressed_
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
-from sweepvi.private import unconstrained_params
+from sweepvi.private import all_finite, unconstrained_params
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Together:
                 break
             # The gradients of this step were taken at each rank's own first value of what is new.
             self.meet()
-        finite = bool(torch.isfinite(flat).all())
+        finite = all_finite([flat])
         if finite:
             self._take(tensors, numbers[HEAD:], flat)
         return Averaged(numbers[LOSS], finite and math.isfinite(numbers[LOSS]), bool(numbers[ASKED]))
@@ -119,7 +119,7 @@ class Together:
         dtype = functools.reduce(torch.promote_types, (_real(t).dtype for t in tensors.values()))
         device = next(iter(tensors.values())).device
         flags = torch.tensor([loss, asked, grew, *(grad is not None for grad in grads)], dtype=dtype, device=device)
-        states = [self._value(name, tensors.get(name)) for name in self._names(False)]
+        states = [self._value(name, tensors.get(name), device) for name in self._names(False)]
         parts = [
             torch.zeros(self._numel(name), dtype=dtype, device=device) if grad is None else _row(grad, dtype)
             for name, grad in zip(self._names(True), grads, strict=True)
@@ -127,8 +127,8 @@ class Together:
         flat = torch.cat([flags, *(_row(state, dtype) for state in states), *parts])
         return flat[: flat.numel() - sum(part.numel() for part in parts)], flat
 
-    def _value(self, name: str, tensor: Tensor | None) -> Tensor:
-        return torch.zeros(self._numel(name)) if tensor is None else tensor.detach()
+    def _value(self, name: str, tensor: Tensor | None, device: torch.device) -> Tensor:
+        return torch.zeros(self._numel(name), device=device) if tensor is None else tensor.detach()
 
     def _numel(self, name: str) -> int:
         shape, dtype, _ = self._manifest[name]
