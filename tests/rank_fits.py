@@ -33,6 +33,7 @@ OPTIMIZERS = {
     "adagrad_rmsprop": {"eta": 0.3},
     "dct_adam": {"lr": 0.03, "clip_norm": 2.0},
 }
+SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.5, "weight_decay": 0.1}
 CLIPS = {"value": 1.0, "norm": 0.7, "global_norm": 1.5}
 ROWS = {f"{name}-{kind}": (name, kind) for name, kind in itertools.product(OPTIMIZERS, [None, *CLIPS])}
 FEW = ["sgd-None", "sgd-value", "adam-norm", "clipped_adam-global_norm", "adagrad_rmsprop-norm", "dct_adam-global_norm"]
@@ -170,9 +171,7 @@ def extra(backend):
         yield f"delta{size}", lambda size=size: fit(backend, delta, (Y[:size].double(),), guide=nothing, steps=12)
     yield (
         "one_sided",
-        lambda: fit(
-            backend, OneSided(), steps=8, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.5, "weight_decay": 0.1}
-        ),
+        lambda: fit(backend, OneSided(), steps=8, optimizer=SGD),
     )
     yield "nan", lambda: fit(backend, NaNOnOne(), steps=20, **adam)
     yield "nan_skipped", lambda: fit(backend, NaNOnOne(), steps=20, on_nonfinite="skip", **adam)

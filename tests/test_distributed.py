@@ -171,7 +171,7 @@ def test_the_loss_of_a_whole_epoch_is_that_of_all_data(told, size):
 
 
 def test_what_only_one_rank_uses_counts_as_zero_on_the_other(told):
-    """By SGD with momentum from 1, with the gradient's average; what no rank uses does not even decay; ``late`` moves."""
+    """By SGD with momentum from 1, with the gradient's average; what no rank uses stays; ``late`` moves."""
     params = told[0]["one_sided"]["params"]
     value, velocity = 1.0, 0.0
     for _ in range(8):

@@ -52,6 +52,7 @@ class Together:
     def __init__(self, ranks: Ranks, compression: str, modules: Mapping[str, nn.Module], course: str) -> None:
         self._ranks, self._compression, self._modules, self._course = ranks, compression, modules, course
         self._manifest: Manifest = {}
+        self._buffer = torch.empty(0)
 
     def meet(self) -> None:
         """Compare names, shapes and types, and give all ranks the values of rank 0.
@@ -124,7 +125,12 @@ class Together:
             torch.zeros(self._numel(name), dtype=dtype, device=device) if grad is None else _row(grad, dtype)
             for name, grad in zip(self._names(True), grads, strict=True)
         ]
-        flat = torch.cat([flags, *(_row(state, dtype) for state in states), *parts])
+        pieces = [flags, *(_row(state, dtype) for state in states), *parts]
+        size = sum(piece.numel() for piece in pieces)
+        if (self._buffer.numel(), self._buffer.dtype, self._buffer.device) != (size, dtype, device):
+            self._buffer = torch.empty(size, dtype=dtype, device=device)
+        # Gradients of the step before may be views of it; they are used up.
+        flat = torch.cat(pieces, out=self._buffer)
         return flat[: flat.numel() - sum(part.numel() for part in parts)], flat
 
     def _value(self, name: str, tensor: Tensor | None, device: torch.device) -> Tensor:
