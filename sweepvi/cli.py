@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sweepvi import __version__, catalogue, config, telling
 from sweepvi.command import Command, parse
-from sweepvi.errors import ConfigError, SweepviError
+from sweepvi.errors import ConfigError, DivergedError, SweepviError
 
 if TYPE_CHECKING:
     from sweepvi.engine import Observer
@@ -105,11 +105,18 @@ def _run_one(command: Command) -> int:
 
 
 def _follow(ready: Recipe) -> int:
-    """Take part in a fit that rank 0 runs and writes; what fails here, only this process can say."""
+    """Take part in a fit that rank 0 runs and writes; what fails here, only this process can say.
+
+    How the fit ended is for rank 0 to say: whoever started the processes ends all when one of them reports a failure,
+    and rank 0 has its files still to write.
+    """
     from sweepvi import runs
 
     try:
-        return _status_of(runs.run(ready, None))
+        runs.run(ready, None)
+        return FINISHED
+    except DivergedError:
+        return FINISHED
     except SweepviError:
         raise
     except Exception as error:

@@ -17,8 +17,10 @@ def die():
     again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if again or os.environ.get("DIE_RANK") != os.environ["RANK"] or calls != int(os.environ["DIE_AT"]):
         return
+    if os.environ.get("DIE_HOW") == "nan":
+        raise ZeroDivisionError("a number that is none")
     if os.environ.get("DIE_HOW") == "raise":
-        raise ZeroDivisionError("a bug of the model's")
+        raise LookupError("a bug of the model's")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
