@@ -18,8 +18,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyro
+import pyro.optim
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +31,7 @@ from sweepvi.registry import build
 
 SIZES = {10: 2, 10_000: 20, 10_000_000: 20}
 """Numbers → in how many parameter tensors."""
-SGD = {"lr": 1e-9}
+SGD: dict[str, Any] = {"lr": 1e-9}
 
 
 class Tensors(nn.Module):
