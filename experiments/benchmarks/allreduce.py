@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pyro
-import pyro.optim
 import torch
+from pyro.optim.optim import PyroOptim
 from torch import Tensor, nn
 
 from sweepvi.distributed import Ranks
@@ -96,7 +96,7 @@ def ddp(module: Tensors, gradients: list[Tensor]) -> Callable[[], object]:
 
 def horovods(kind: type, module: Tensors, gradients: list[Tensor]) -> Callable[[], object]:
     """An optimizer of Pyro's kind that averages by Horovod."""
-    params, optimizer = stored(module), kind(pyro.optim.SGD(SGD))
+    params, optimizer = stored(module), kind(PyroOptim(torch.optim.SGD, SGD))
 
     def step() -> None:
         backward(params, gradients)

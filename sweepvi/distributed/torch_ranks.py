@@ -75,7 +75,7 @@ def joined(backend: str, launch: Launch, timeout: float, device: torch.device) -
     with _lost("ranks meet"):
         dist.init_process_group(
             backend,
-            init_method="env://" if _by_torchrun() else f"tcp://{launch.address}",
+            store=_store(launch, timedelta(seconds=timeout)),
             rank=launch.rank,
             world_size=launch.world_size,
             timeout=timedelta(seconds=timeout),
@@ -89,5 +89,13 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-def _by_torchrun() -> bool:
-    return dist.is_torchelastic_launched()
+def _store(launch: Launch, timeout: timedelta) -> dist.Store:
+    """Where ranks find each other's addresses.
+
+    torchrun keeps its own over restarts, in which ranks would find addresses of those that have died, and wait for them
+    for ever: every start has names of its own.
+    """
+    host, _, port = launch.address.rpartition(":")
+    hosts = launch.rank == 0 and not dist.is_torchelastic_launched()
+    store = dist.TCPStore(host, int(port), launch.world_size, hosts, timeout, wait_for_workers=False)
+    return dist.PrefixStore(f"sweepvi/{launch.restarts}", store)
