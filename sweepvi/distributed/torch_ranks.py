@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from sweepvi.distributed.launch import Launch
 from sweepvi.distributed.ranks import LostRanksError, Ranks
@@ -89,7 +90,7 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-def _store(launch: Launch, timeout: timedelta) -> dist.Store:
+def _store(launch: Launch, timeout: timedelta) -> Store:
     """Where ranks find each other's addresses.
 
     torchrun keeps its own over restarts, in which ranks would find addresses of those that have died, and wait for them
@@ -97,5 +98,5 @@ def _store(launch: Launch, timeout: timedelta) -> dist.Store:
     """
     host, _, port = launch.address.rpartition(":")
     hosts = launch.rank == 0 and not dist.is_torchelastic_launched()
-    store = dist.TCPStore(host, int(port), launch.world_size, hosts, timeout, wait_for_workers=False)
-    return dist.PrefixStore(f"sweepvi/{launch.restarts}", store)
+    store = TCPStore(host, int(port), launch.world_size, hosts, timeout, wait_for_workers=False)
+    return PrefixStore(f"sweepvi/{launch.restarts}", store)
