@@ -12,7 +12,8 @@ from pyro.optim import PyroOptim
 
 from sweepvi import engine as engines
 from sweepvi import preset as presets
-from sweepvi import recipe, registry
+from sweepvi import rank_limits, recipe, registry
+from sweepvi.distributed import Distributed
 from sweepvi.engine import Observer
 from sweepvi.errors import ConfigError, Problem, collected, raise_if, unknown
 from sweepvi.estimators import Estimator
@@ -52,6 +53,7 @@ def fit(
     partition: Component | None = None,
     stop: Component | None = None,
     engine: str | Mapping[str, Any] = "auto",
+    distributed: Component | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool | Observer = False,
@@ -76,6 +78,8 @@ def fit(
         partition: which parameters are optimized together; ``"single"``.
         stop: when the fit is done: after ``steps``, or ``"auto"``: earlier, when it gains no more.
         engine: what runs the fit: ``"lanes"``, ``"eager"``, or ``"auto"``: lanes where they can run it and pay.
+        distributed: on which processes it runs: ``"none"``, or ``"gloo"`` and others, in a script that torchrun starts;
+            every process gets a result, and only that of rank 0 is scored and saved.
         folder: where to save the run, checkpoints included; None saves nothing.
         resume: continue from the checkpoint in ``folder``, if there is one.
         progress: show a progress bar, or tell an observer.
@@ -102,10 +106,15 @@ def fit(
     chosen = {group: value for group, value in groups.items() if value is not None}
     where = None if folder is None else Path(folder)
     parts = {**DEFAULTS, **chosen, "engine": _engine_node(engine, settings)}
+    if distributed is not None:
+        parts["distributed"] = distributed
     config, given, problems = specified(model, args, kwargs, **parts)
     raise_if(problems + _unknown_preset(preset) + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
     keys = [f"engine.{key}" for key in config["engine"]]
     left = presets.said(config, DEFAULTS, [*chosen, *keys])
+    if rank_limits.on_ranks(config) and preset in (None, "auto"):
+        raise_if([Problem.of("preset", preset, "runs on one process; name another")] if preset else [])
+        preset = "none"
     if preset in presets.PORTFOLIO:
         config = presets.under(config, presets.PORTFOLIO[preset], left)
     elif preset == "auto" or (preset is None and presets.untuned(left)):
@@ -194,6 +203,7 @@ DEFAULTS: dict[str, Any] = {
     "partition": "single",
     "stop": "steps",
     "engine": "auto",
+    "distributed": "none",
 }
 """What :func:`fit` takes under ``preset="none"`` where nothing is said, as conf/config.yaml has it."""
 
@@ -280,4 +290,5 @@ _BASES: dict[str, type | tuple[type, ...]] = {
     "partition": Partition,
     "stop": Stop,
     "engine": Settings,
+    "distributed": Distributed,
 }

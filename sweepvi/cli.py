@@ -6,13 +6,14 @@ import contextlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sweepvi import __version__, catalogue, config, launching, telling
 from sweepvi.command import Command, parse
-from sweepvi.errors import ConfigError, SweepviError
+from sweepvi.errors import ConfigError, DivergedError, SweepviError
 
 if TYPE_CHECKING:
     from sweepvi.config import Composition
@@ -54,10 +55,10 @@ def status_of(run: Callable[[], int]) -> int:
     try:
         return run()
     except ConfigError as error:
-        print(f"sweepvi: {error}", file=sys.stderr)
+        print(f"sweepvi{_of_rank()}: {error}", file=sys.stderr)
         return BAD_INPUT
     except SweepviError as error:
-        print(f"sweepvi: {error}", file=sys.stderr)
+        print(f"sweepvi{_of_rank()}: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("sweepvi: interrupted", file=sys.stderr)
@@ -66,6 +67,12 @@ def status_of(run: Callable[[], int]) -> int:
         # Whoever read our output has gone; Python would complain again when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _of_rank() -> str:
+    """Which of several processes speaks; nothing where there is one."""
+    rank, size = os.environ.get("RANK", os.environ.get("HOROVOD_RANK")), os.environ.get("WORLD_SIZE", "several")
+    return "" if rank is None or size == "1" else f" (rank {rank})"
 
 
 def _run(command: Command) -> int:
@@ -82,13 +89,15 @@ def _run(command: Command) -> int:
 
 
 def _run_one(command: Command) -> int:
-    from sweepvi import preflight
+    from sweepvi import preflight, preset
     from sweepvi.config.overrides import quoted
 
     made, said = preflight.composed(command)
     ready = preflight.checked(made, command) if said is None else preflight.climbable(made, command, said)
     if command.resume:
         made.overrides.append(f"hydra.run.dir={quoted(str(command.resume))}")
+    if not isinstance(ready, preset.Ladder) and not ready.distributed.leads:
+        return _follow(ready)
     runs: list[Run] = []
     failed = _enter_hydra(command, made.overrides, lambda _: runs.append(_fit(ready, command)))
     if not runs:
@@ -96,6 +105,26 @@ def _run_one(command: Command) -> int:
     if not command.quiet:
         print(telling.one(*runs[0]))
     return _status_of(runs[0][0])
+
+
+def _follow(ready: Recipe) -> int:
+    """Take part in a fit that rank 0 runs and writes; what fails here, only this process can say.
+
+    How the fit ended is for rank 0 to say: whoever started the processes ends all when one of them reports a failure,
+    and rank 0 has its files still to write.
+    """
+    from sweepvi import runs
+
+    try:
+        runs.run(ready, None)
+        return FINISHED
+    except DivergedError:
+        return FINISHED
+    except SweepviError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise _failed(error, "the fit", "the traceback is above") from error
 
 
 def _run_many(command: Command) -> int:
@@ -157,14 +186,14 @@ def _fit(ready: Recipe | Ladder, command: Command) -> Run:
     """Run what is ready in the folder that Hydra made."""
     from hydra.core.hydra_config import HydraConfig
 
-    from sweepvi import preset, runs
+    from sweepvi import preflight, preset, runs
     from sweepvi.progress import observer_for
 
     def observer(recipe: Recipe) -> Observer:
         return observer_for(not command.quiet, recipe.settings.log_every)
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    resume = command.resume is not None
+    resume = command.resume is not None or preflight.restarts(folder)
     if isinstance(ready, preset.Ladder):
         result = preset.climb(ready, folder, observer, resume)
     else:
@@ -216,7 +245,7 @@ def _enter_hydra(
     return 0
 
 
-def _failed(error: BaseException, what: str) -> SweepviError:
+def _failed(error: BaseException, what: str, where: str = "the log in its folder has the traceback") -> SweepviError:
     from sweepvi.loading import described
 
-    return SweepviError(f"{what} failed: {described(error)}; the log in its folder has the traceback")
+    return SweepviError(f"{what} failed: {described(error)}; {where}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweepvi import api, config, engine, launching, recipe, registry
+from sweepvi import api, config, engine, launching, rank_limits, recipe, registry
 from sweepvi import preset as presets
 from sweepvi.command import Command
+from sweepvi.distributed import launched
 from sweepvi.engine import Checkpoint
 from sweepvi.errors import CheckpointError, ConfigError, Problem, collected, raise_if, unique
 from sweepvi.recipe import RESUMABLE, Recipe, fingerprint
@@ -79,10 +81,30 @@ def composed(command: Command) -> tuple[config.Composition, frozenset[str] | Non
         problems.append(Problem.of("preset", made.preset, "the run to resume has its own; rerun= starts a new run"))
     raise_if(unique(problems))
     said = presets.said(made.config, api.DEFAULTS, made.named)
+    if rank_limits.on_ranks(made.config):
+        raise_if([Problem.of("preset", "auto", ON_RANKS)] if made.preset == "auto" else [])
+        return made, None
+    raise_if(_many_alike())
     if composer.said is not None:
         return made, composer.said | said
     untouched = made.preset is None and presets.untuned(said) and not (command.resume or command.rerun)
     return made, said if made.preset == "auto" or untouched else None
+
+
+ON_RANKS = "tries fits one after another, on one process; choose the settings yourself, or a preset by name"
+
+
+def _many_alike() -> list[Problem]:
+    """Whether several processes were started that would all run the same fit."""
+    launch = launched()
+    if launch is None or launch.world_size == 1 or not LAUNCHERS & os.environ.keys():
+        return []
+    message = f"{launch.world_size} processes were started, and each would run the same fit; add distributed=gloo"
+    return [Problem.of("distributed", "none", message)]
+
+
+LAUNCHERS = {"TORCHELASTIC_RUN_ID", "HOROVOD_RANK"}
+"""Variables of those who start processes for one fit; under SLURM, each may be one of a sweep."""
 
 
 def _names_code(text: str) -> bool:
@@ -96,7 +118,7 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[Problem]:
             f"{group}.{key}", value, f"the run to resume has {before[group].get(key)!r}; rerun= starts a new run"
         )
         for group, node in now.items()
-        for key, value in (node.items() if isinstance(node, dict) else ())
+        for key, value in (node.items() if isinstance(node, dict) and group in before else ())
         if before[group].get(key) != value and not (group == "engine" and key in RESUMABLE)
     ]
 
@@ -110,6 +132,11 @@ def planned(command: Command) -> tuple[Plan, config.Composition]:
     if composer.problems:
         # What is wrong with the command may be why.
         problems = [problem for problem in problems if problem.message != NOTHING]
+    problems += [
+        Problem(text, "is for one fit; the trials of a sweep run on a process each")
+        for text in command.overrides
+        if text.startswith("distributed") and text != "distributed=none"
+    ]
     raise_if(unique([*composer.problems, *problems]))
     made = composer(plan.overrides)
     raise_if([*_wrong_with_sweeper(made), *launching.problems(launcher_of(made), plan.settings)])
@@ -158,13 +185,19 @@ def checked(made: config.Composition, command: Command) -> Recipe:
 
 def _check_folder(made: config.Composition, command: Command) -> None:
     """Whether the run's folder can be made, and holds no run yet."""
-    if command.resume:
-        return
     folder = Path(str(made.hydra.run.dir))
+    if command.resume or restarts(folder):
+        return
     mode = made.hydra.mode
     raise_if([Problem.of("hydra.mode", mode.name, "several fits are run by -m")] if mode and mode.name != "RUN" else [])
     raise_if(_in_the_way(folder, "hydra.run.dir"))
     raise_if(occupied(folder))
+
+
+def restarts(folder: Path) -> bool:
+    """Whether the processes of a fit have been started again after one has died, and it goes on from a checkpoint."""
+    launch = launched()
+    return launch is not None and launch.restarts > 0 and (folder / CHECKPOINT).exists()
 
 
 def _in_the_way(folder: Path, key: str) -> list[Problem]:
@@ -178,7 +211,9 @@ def _check_checkpoint(folder: Path, recipe: Recipe) -> None:
     if not (folder / CHECKPOINT).exists():
         return
     try:
-        taken = Checkpoint(folder / CHECKPOINT, fingerprint(recipe)).load().meta["step"]
+        snapshot = Checkpoint(folder / CHECKPOINT, fingerprint(recipe)).load()
+        engine.demand_as_many(snapshot, recipe.distributed.launch.world_size)
+        taken = snapshot.meta["step"]
     except CheckpointError as error:
         raise ConfigError([Problem("resume", str(error))]) from error
     steps = recipe.settings.steps

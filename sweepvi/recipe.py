@@ -13,7 +13,8 @@ import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import nn
 
-from sweepvi import frozen_noise, registry
+from sweepvi import frozen_noise, rank_limits, registry
+from sweepvi.distributed import Distributed
 from sweepvi.errors import ConfigError, collected, raise_if, unknown
 from sweepvi.errors import Problem as Complaint
 from sweepvi.estimators import Estimator
@@ -71,6 +72,7 @@ class Recipe:
     """Label → how that group of the partition is optimized; schedules have the fit's length."""
     stop: Stop
     settings: Settings
+    distributed: Distributed
     config: Mapping[str, Any]
     """The configuration it was made from, complete with every default; plain data."""
     source: Source
@@ -106,6 +108,7 @@ def check(config: Mapping[str, Any], given: Container[str] = ()) -> list[Complai
         partition = registry.build("partition", config["partition"])
         problems += _group_optimizers(partition, config["optimizer"], "optimizer" in given)[1]
     if not wrong and "optimizer" not in given and config.keys() == set(registry.GROUPS):
+        problems += rank_limits.problems(config) if rank_limits.on_ranks(config) else []
         problems += frozen_noise.problems(config) if frozen_noise.is_minimizer(config["optimizer"]) else []
     if not any(group in wrong or group in given for group in ("model", "guide")):
         problems += _no_own_guide(config["model"]["name"], config["guide"]["name"])
@@ -193,7 +196,9 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
     given = given or {}
     raise_if(check(config, given))
     parts = {g: given[g] if g in given else registry.build(g, config[g]) for g in registry.GROUPS}
+    distributed: Distributed = parts["distributed"]
     settings: Settings = parts["engine"]
+    settings = replace(settings, device=distributed.device(settings.device))
     load = loader()
     # Whatever the fit's seed, a file's data are the same: seeds that fit different data could not be compared.
     with seeded(LOADING_SEED):
@@ -201,7 +206,7 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
             lambda: given["model"] if "model" in given else parts["model"].problem(load),
             lambda: parts["guide"].resolve(load),
         )
-    raise_if([*device_problems(settings), *problems])
+    raise_if([*device_problems(settings), *distributed.problems(settings.device), *problems])
     source = Source(problem, guide)
     problem, guide = _instantiated(source, config, settings.seed)
     nodes = {
@@ -218,6 +223,7 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
         groups=_parameter_groups(parts, config, given),
         stop=parts["stop"],
         settings=settings,
+        distributed=distributed,
         config=nodes,
         source=source,
     )
@@ -283,10 +289,11 @@ def fingerprint(recipe: Recipe) -> str:
     Of the configuration and the data; a change of the user's own code is not seen.
     """
     engine = {key: value for key, value in recipe.config["engine"].items() if key not in RESUMABLE}
+    course = {group: node for group, node in recipe.config.items() if group != "distributed" or node["name"] != "none"}
     data = _plain_data(recipe)
     # A schedule over the whole fit is another one when the fit is longer.
     schedules = {label: registry.described("", group.scheduler) for label, group in recipe.groups.items()}
-    return config_hash({**recipe.config, "engine": engine, "data": data, "schedules": schedules})
+    return config_hash({**course, "engine": engine, "data": data, "schedules": schedules})
 
 
 def data_hash(recipe: Recipe) -> str:

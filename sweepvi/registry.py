@@ -15,7 +15,18 @@ from sweepvi.errors import Problem, listed, raise_if, unknown
 from sweepvi.keys import Keyed, KeySpec, construct, keys_of
 from sweepvi.refused import refusal
 
-GROUPS = ("model", "geometry", "guide", "estimator", "optimizer", "scheduler", "partition", "stop", "engine")
+GROUPS = (
+    "model",
+    "geometry",
+    "guide",
+    "estimator",
+    "optimizer",
+    "scheduler",
+    "partition",
+    "stop",
+    "engine",
+    "distributed",
+)
 """The config groups that name components, in the order in which they are shown."""
 
 GIVEN = "python"
@@ -147,6 +158,10 @@ for _group, _name, _target in (
     ("engine", "auto", "sweepvi.settings:AutoSettings"),
     ("engine", "lanes", "sweepvi.settings:LaneSettings"),
     ("engine", "eager", "sweepvi.settings:Settings"),
+    ("distributed", "none", "sweepvi.distributed.none:NotDistributed"),
+    ("distributed", "gloo", "sweepvi.distributed.gloo:Gloo"),
+    ("distributed", "nccl", "sweepvi.distributed.nccl:NCCL"),
+    ("distributed", "horovod", "sweepvi.distributed.horovod:Horovod"),
 ):
     register(_group, _name, _target)
 

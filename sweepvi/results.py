@@ -112,6 +112,10 @@ class FitResult:
     """What a reader of the numbers must know."""
     attempts: list[dict[str, Any]] = field(default_factory=list)
     """Under ``preset=auto``, what was tried, in order: settings, status, ELBO, k-hat, trust, seconds; else empty."""
+    world_size: int = 1
+    """Processes that the fit ran on: see docs/distributed.md."""
+    ranks_agree: bool | None = None
+    """Whether all of them have ended with equal parameters and optimizers, to the last bit; None if there was one."""
     stopped: str = ""
     """Under ``stop=auto``, why the fit was done when it ended: that it had settled, or what it was still to gain."""
     frozen: dict[str, Any] = field(default_factory=dict)
@@ -267,8 +271,9 @@ class FitResult:
         # A trial of a sweep is saved without what a continuation needs.
         if known and (folder / CHECKPOINT).exists():
             recipe = _recipe_again(result.config, model, args, kwargs, guide)
-            # What stands for a schedule or partition of the user's own has other schedules.
+            # What stands for a schedule or partition of the user's own has other schedules; one process, other draws.
             foreign = any(result.config[group]["name"] == GIVEN for group in ("scheduler", "partition"))
+            foreign = foreign or result.config.get("distributed", {}).get("name", "none") != "none"
             checkpoint = Checkpoint(folder / CHECKPOINT, None if foreign else fingerprint(recipe))
             snapshot = checkpoint.load()
             problem, fitted = restored(recipe, snapshot)
@@ -316,6 +321,8 @@ _SUMMARY = (
     "frozen",
     "notes",
     "attempts",
+    "world_size",
+    "ranks_agree",
 )
 
 
@@ -352,6 +359,8 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         restarts=[_restart(each) for each in outcome.restarts],
         r_hat={name: float(values.max()) for name, values in outcome.spread.items() if values.numel()},
         skipped=outcome.skipped,
+        world_size=outcome.world_size,
+        ranks_agree=outcome.ranks_agree,
         stopped=outcome.stopped,
         frozen=outcome.frozen,
         notes=notes,
@@ -395,7 +404,8 @@ def _read(cls: type[FitResult], folder: Path) -> FitResult:
         params=load_file(folder / PARAMS),
         config={str(key): value for key, value in config.items()},
         provenance={key: summary.pop(key) for key in ("versions", "git_commit")},
-        **{key: summary.get(key) for key in _SUMMARY},
+        **{key: summary.get(key) for key in _SUMMARY if key != "world_size"},
+        world_size=summary.get("world_size", 1),
     )
 
 
@@ -419,7 +429,8 @@ def _recipe_again(
     if guide is not None:
         given["guide"] = GivenGuide(guide)
     given |= {group: part for group, part in _UNUSED.items() if config[group]["name"] == GIVEN}
-    return build(config, given)
+    # What is loaded runs here; and runs from before there were several processes say nothing of it.
+    return build({**config, "distributed": {"name": "none"}}, given)
 
 
 _UNUSED: dict[str, Any] = {

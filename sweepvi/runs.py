@@ -17,7 +17,7 @@ from sweepvi.run_folder import CHECKPOINT, CONFIG, config_text
 
 def run(made: Recipe, folder: Path | None, observer: Observer | None = None, resume: bool = False) -> FitResult:
     """Run a recipe, with its folder if it has one; the result is saved there. Raises as ``sweepvi.fit`` does."""
-    if folder is None:
+    if folder is None or not made.distributed.leads:
         result = from_outcome(made, engines.fit(made, observer))
     else:
         result = _run_in(folder, made, observer, resume)

@@ -22,6 +22,9 @@ def one(result: FitResult, folder: Path) -> str:
     ]
     speed = f" ({result.steps / result.seconds:,.0f} steps/s)" if result.seconds > 0 else ""
     lines.append(f"{result.steps:,} steps in {result.seconds:.1f} s{speed}")
+    if result.ranks_agree is not None:
+        same = "equal to the last bit" if result.ranks_agree else "NOT EQUAL at the end: do not use this result"
+        lines.append(f"{result.world_size} ranks, {same}")
     if result.stopped:
         lines.append(result.stopped)
     lines += _attempts(result)
@@ -37,7 +40,7 @@ def one(result: FitResult, folder: Path) -> str:
     stopped = "interrupted" in (result.status, *(attempt["status"] for attempt in result.attempts))
     verb = "resume" if stopped else "rerun"
     lines.append(f"saved in {shown(folder)}")
-    lines.append(f"{verb} with: {command(verb, folder, result.config)}")
+    lines.append(f"{verb} with: {command(verb, folder, result.config, result.world_size)}")
     return "\n".join(lines)
 
 
@@ -82,7 +85,7 @@ def _per_datum(result: FitResult) -> str:
     return f", {each:.4g} per datum (of {size:,})" if each is not None and size is not None and size > 1 else ""
 
 
-def command(verb: str, folder: Path, config: dict[str, Any]) -> str:
+def command(verb: str, folder: Path, config: dict[str, Any], world_size: int = 1) -> str:
     """The command that repeats or resumes a run; a Python path is part of it, because a file alone never runs code."""
     paths = [
         f"{group}.{key}={config[group][key]}"
@@ -90,7 +93,17 @@ def command(verb: str, folder: Path, config: dict[str, Any]) -> str:
         for key in keys
         if config[group].get(key) is not None
     ]
-    return shlex.join(["python", "-m", "sweepvi", f"{verb}={shown(folder)}", *paths])
+    start = _start(config.get("distributed", {}).get("name", "none"), world_size)
+    return shlex.join([*start, "-m", "sweepvi", f"{verb}={shown(folder)}", *paths])
+
+
+def _start(distributed: str, world_size: int) -> list[str]:
+    """What starts as many processes on one machine."""
+    if distributed == "none":
+        return ["python"]
+    if distributed == "horovod":
+        return ["horovodrun", "-np", str(world_size), "--gloo", "python"]
+    return ["torchrun", "--standalone", "--nproc_per_node", str(world_size)]
 
 
 def shown(path: Path) -> str:

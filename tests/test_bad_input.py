@@ -197,8 +197,8 @@ def guided(guide: str, *more: str) -> tuple[str, ...]:
     return (*custom("mine.py:model", "model.data=mine.py:data"), "guide=custom", f"guide.path={guide}", *more)
 
 
-GROUPS = "engine, estimator, experiment, geometry, guide, model, optimizer, partition, preset, scheduler"
-RUN_GROUPS = "engine, estimator, geometry, guide, model, optimizer, partition, scheduler, stop"
+GROUPS = "distributed, engine, estimator, experiment, geometry, guide, model, optimizer, partition, preset, scheduler"
+RUN_GROUPS = "distributed, engine, estimator, geometry, guide, model, optimizer, partition, scheduler, stop"
 OPTIMIZERS = "adafactor, adagrad, adagrad_rmsprop, adam, adamax, adamw, asgd, clipped_adam"
 FORMS = "group.key=value"
 PATHS = "FILE.py:NAME"

@@ -52,6 +52,8 @@ RESULT_KEYS = {
     "restarts",
     "r_hat",
     "verdict",
+    "world_size",
+    "ranks_agree",
     "stopped",
     "steps",
     "seconds",

@@ -25,6 +25,7 @@ COMPONENTS = {
     "programs",
     "settings",
     "stopping",
+    "distributed",
 }
 MAY_IMPORT = {
     "errors": set(),
@@ -42,7 +43,8 @@ MAY_IMPORT = {
     "refused": set(),
     "registry": {"errors", "keys", "refused"},
     "frozen_noise": BASE | COMPONENTS | {"registry"},
-    "recipe": BASE | COMPONENTS | {"registry", "frozen_noise"},
+    "rank_limits": {"errors", "frozen_noise"},
+    "recipe": BASE | COMPONENTS | {"registry", "frozen_noise", "rank_limits"},
     "engine": BASE | COMPONENTS | {"recipe", "diagnostics", "posterior"},
     "evidence": {"engine", "diagnostics", "verdict"},
     "results": BASE
@@ -53,11 +55,11 @@ MAY_IMPORT = {
     "report": {"errors", "files"},
     "progress": {"engine"},
     "config": {"errors", "refused"},
-    "api": BASE | COMPONENTS | {"registry", "recipe", "engine", "results", "runs", "progress", "preset"},
+    "api": BASE | COMPONENTS | {"registry", "recipe", "engine", "results", "runs", "progress", "preset", "rank_limits"},
     "command": {"errors"},
     "preflight": BASE
     | {"api", "config", "engine", "recipe", "registry", "command", "results", "run_folder"}
-    | {"sweep", "preset", "launching"},
+    | {"sweep", "preset", "launching", "rank_limits", "distributed"},
     "launching": {"errors", "sweep"},
     "catalogue": {"config", "registry", "keys", "sweep"},
     "telling": {"config", "results"},

@@ -44,12 +44,12 @@ FIRST = next(line for language, line in STEPS if language == "bash")
 
 def shortened(line):
     """A fit of fewer steps, where nothing that these tests look at is said of its numbers."""
-    is_fit = re.match(r"python -m sweepvi .*=", line) and "runs/first" not in line
+    is_fit = re.match(r"(python|torchrun .*) -m sweepvi .*=", line) and "runs/first" not in line
     if not is_fit:
         return line
     line = re.sub(r"(?<= engine\.steps=)[\d,]+", lambda steps: re.sub(r"\d(?=,|$)", "", steps[0]), line)
     missing = " ".join(f"{key}={value}" for key, value in FEW.items() if f" {key}=" not in line)
-    return line.replace("python -m sweepvi ", f"python -m sweepvi {missing} ", 1)
+    return line.replace("-m sweepvi ", f"-m sweepvi {missing} ", 1)
 
 
 def label(step):
@@ -58,9 +58,12 @@ def label(step):
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    """A folder, and an environment in which ``python`` is this one, started already."""
+    """A folder, and an environment in which ``python`` is this one, started already, and ``torchrun`` its torch's."""
     folder = tmp_path_factory.mktemp("reader")
     with fork_server(tmp_path_factory.mktemp("bin")) as python:
+        torchrun = python.with_name("torchrun")
+        torchrun.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m torch.distributed.run "$@"\n')
+        torchrun.chmod(0o755)
         path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
         yield folder, {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
 

@@ -58,7 +58,7 @@ class Checkpoint:
         header = {
             "format": FORMAT,
             "fingerprint": self.fingerprint or "",
-            "digest": _digest(snapshot.tensors),
+            "digest": digest_of(snapshot.tensors),
             "meta": json.dumps(snapshot.meta),
         }
         write_atomically(self.path, save(snapshot.tensors, header))
@@ -76,7 +76,7 @@ class Checkpoint:
                 f"this one {self.fingerprint}); a checkpoint resumes only the fit that wrote it. "
                 "A schedule whose length is null is another one when engine.steps changes"
             )
-        if header["digest"] != _digest(tensors):
+        if header["digest"] != digest_of(tensors):
             raise CheckpointError(f"{self.path} is damaged: its content does not match its digest")
         return Snapshot(tensors, json.loads(header["meta"]))
 
@@ -91,7 +91,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise CheckpointError(f"{path} is damaged or only half written: {error}") from error
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of names, types, shapes and contents."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from sweepvi.distributed import Alone, Ranks
 from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.eager_fit import eager_fit
 from sweepvi.engine.fits import Fits
@@ -21,6 +22,8 @@ from sweepvi.settings import AutoSettings, LaneSettings
 WORTH_CAPTURING = 100
 """Steps below which a lone fit under ``engine=auto`` runs eagerly: capturing takes as long as some hundred steps."""
 
+ON_RANKS = "ran on the eager engine, as fits on several processes do"
+
 OWN_TO_A_LANE = ("seed", "steps", "on_nonfinite", "restarts")
 """Keys of ``engine`` in which the lanes of one program may differ."""
 
@@ -28,12 +31,15 @@ WATCHING = ("log_every", "checkpoint_every", "threads", "memory")
 """Keys of ``engine`` that change no fit: those of the first lane count."""
 
 
-def fits_of(recipes: Sequence[Recipe], snapshot: Snapshot | None) -> Generator[tuple[list[int], Fits], None, None]:
+def fits_of(
+    recipes: Sequence[Recipe], snapshot: Snapshot | None, ranks: Ranks
+) -> Generator[tuple[list[int], Fits], None, None]:
     """Fits at their first step, with the places of their recipes; each inside its environment until the next.
 
     Args:
         recipes: those of one program run as lanes of one cohort, where that is what they say and can be.
         snapshot: of the one recipe that is to be continued: on the engine that has begun it.
+        ranks: on which the one recipe is to run.
 
     Raises ``ConfigError`` if a recipe demands lanes and cannot run as one, or its model does not run on its data.
 
@@ -45,6 +51,11 @@ def fits_of(recipes: Sequence[Recipe], snapshot: Snapshot | None) -> Generator[t
                 yield places, fits
             continue
         reason = ""
+        if not isinstance(ranks, Alone):
+            notes = [ON_RANKS] if isinstance(group[0].settings, LaneSettings) else []
+            with eager_fit(group[0], notes, ranks) as fits:
+                yield places, fits
+            continue
         if _wants_lanes(group, snapshot):
             with ExitStack() as stack:
                 try:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
 
+from sweepvi.distributed import NotDistributed, Shards
 from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.environment import device_of, dtype_of
 from sweepvi.engine.numerical import MAYBE_NUMERICAL, is_numerical
@@ -70,7 +72,8 @@ class EagerEngine:
         raise_if(recipe.estimator.misfits(latent_sites(*traces(self.programs, self.problem))))
         self.elbo = recipe.estimator.build()
         self._restoring = Restoring({}, {})
-        with torch.no_grad(), at_most(1, self.elbo, recipe.estimator):
+        self._plates = _shards(recipe)
+        with torch.no_grad(), self._plates, at_most(1, self.elbo, recipe.estimator):
             self.elbo.loss(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
         # Parameters of networks that no search finds are the user's all the same.
         isolation.protect(unconstrained_params().values())
@@ -119,7 +122,7 @@ class EagerEngine:
     @contextmanager
     def undone(self) -> Iterator[None]:
         """Inside, gradients may be taken, and parameters moved; afterwards all is as before."""
-        before, values = _Before(self.modules), {name: p.detach().clone() for name, p in self.optimization.live.items()}
+        before, values = Before(self.modules), {name: p.detach().clone() for name, p in self.optimization.live.items()}
         try:
             yield
         finally:
@@ -204,7 +207,7 @@ class EagerEngine:
         """Create the parameters that wait for a step, where none is left; an evaluation that leaves nothing else."""
         if not self._restoring.values:
             return
-        before = _Before(self.modules)
+        before = Before(self.modules)
         with torch.no_grad(), self._restoring:
             self.elbo.loss(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
         before.restore_state()
@@ -227,7 +230,7 @@ class EagerEngine:
 
     def _evaluate(self) -> float:
         """The loss, its gradient left in the parameters; if that fails, everything is as before, gradients too."""
-        before = _Before(self.modules)
+        before = Before(self.modules)
         try:
             loss = self._loss_and_gradients()
             self._demand_finite(loss)
@@ -239,7 +242,7 @@ class EagerEngine:
 
     def _loss_and_gradients(self) -> float:
         try:
-            with self._restoring if self._restoring.values else nullcontext():
+            with self._restoring if self._restoring.values else nullcontext(), self._plates:
                 loss = self.elbo.loss_and_grads(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
         except MAYBE_NUMERICAL as error:
             if not is_numerical(error):
@@ -265,7 +268,15 @@ class EagerEngine:
         return f"all parameters are finite, the largest {name} with {size:.3g} (unconstrained)"
 
 
-class _Before:
+def _shards(recipe: Recipe) -> AbstractContextManager[Any]:
+    """What lets plates take the minibatches of this rank, if there are several."""
+    launch = recipe.distributed.launch
+    if isinstance(recipe.distributed, NotDistributed):
+        return nullcontext()
+    return Shards(recipe.settings.seed, launch.rank, launch.world_size)
+
+
+class Before:
     """What an evaluation may change, as it was before it."""
 
     def __init__(self, modules: Mapping[str, torch.nn.Module]) -> None:

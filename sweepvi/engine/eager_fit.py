@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
+from sweepvi.distributed import Ranks
 from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.eager import EagerEngine, NonFiniteError
 from sweepvi.engine.environment import environment
@@ -16,6 +17,7 @@ from sweepvi.engine.full_data import coverage
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.modes import covered
 from sweepvi.engine.outcome import Ledger, Outcome, float64
+from sweepvi.engine.rank_engine import RankEngine
 from sweepvi.engine.score import SCORE_SEED, log_weights
 from sweepvi.engine.trial_run import start
 from sweepvi.engine.watched import Watched
@@ -57,6 +59,8 @@ class EagerFit(Fits):
         """Take one step."""
         del until
         self.at_boundary = False
+        if isinstance(self.engine, RankEngine):
+            self.engine.asked = self.interrupt.asked
         try:
             loss = self.engine.step()
             self._ledger.add(loss, self.engine.last_rates)
@@ -65,6 +69,8 @@ class EagerFit(Fits):
             self._meet(error)
         finally:
             self.at_boundary = self.engine.at_boundary
+        if isinstance(self.engine, RankEngine) and self.engine.all_asked:
+            self.interrupt.agree()
         if not self._diverged:
             self._watched.look()
 
@@ -104,11 +110,16 @@ class EagerFit(Fits):
     def outcomes(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> list[Outcome]:
         """See :meth:`Fits.outcomes`."""
         # The snapshot has the random state before the score's draws.
-        outcome = self.unscored()
+        outcome, engine = self.unscored(), self.engine
+        if isinstance(engine, RankEngine):
+            outcome.world_size, outcome.ranks_agree = engine.ranks.world_size, engine.agreement()
+            interrupt.alone = True
+            if not engine.ranks.leads:
+                return [outcome]
         if outcome.status == "finished":
             self.score(outcome, interrupt, progress, posterior=True)
-            with self.engine.optimization.evaluated():
-                outcome.modes = covered(self.engine, self.engine.place)
+            with engine.optimization.evaluated():
+                outcome.modes = covered(engine, engine.place)
         return [outcome]
 
     @property
@@ -172,7 +183,10 @@ class EagerFit(Fits):
 
 
 @contextmanager
-def eager_fit(recipe: Recipe, notes: list[str]) -> Iterator[EagerFit]:
-    """A fit at its first step, inside its environment; ``ConfigError`` if the model does not run on its data."""
+def eager_fit(recipe: Recipe, notes: list[str], ranks: Ranks | None = None) -> Iterator[EagerFit]:
+    """A fit at its first step, inside its environment, together with other ranks if there are some.
+
+    ``ConfigError`` if the model does not run on its data.
+    """
     with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation:
-        yield EagerFit(start(recipe, isolation), notes)
+        yield EagerFit(start(recipe, isolation, ranks), notes)

@@ -10,9 +10,25 @@ from types import FrameType
 
 
 class Interrupt:
-    """Whether the user has asked to stop."""
+    """Whether the user has asked to stop.
 
-    requested = False
+    Attributes:
+        asked: whether this process has been asked.
+        alone: whether that is enough; if not, the processes of the fit must agree on the step.
+
+    """
+
+    asked = False
+    alone = True
+
+    @property
+    def requested(self) -> bool:
+        """Whether to stop now."""
+        return self.asked and self.alone
+
+    def agree(self) -> None:
+        """Stop now, as all processes of the fit do."""
+        self.asked = self.alone = True
 
 
 @contextmanager
@@ -29,7 +45,7 @@ def interruptible() -> Iterator[Interrupt]:
 
     def request(number: int, frame: FrameType | None) -> None:
         del number, frame
-        interrupt.requested = True
+        interrupt.asked = True
         signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, request)

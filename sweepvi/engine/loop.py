@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
+from sweepvi.distributed import Alone, NotDistributed, Ranks
 from sweepvi.engine.checkpoint import Checkpoint, Snapshot
 from sweepvi.engine.choice import fits_of
 from sweepvi.engine.environment import environment
@@ -14,6 +15,8 @@ from sweepvi.engine.interrupt import Interrupt, interruptible
 from sweepvi.engine.observer import Observer
 from sweepvi.engine.outcome import Outcome
 from sweepvi.engine.trial_run import start
+from sweepvi.errors import Problem as Complaint
+from sweepvi.errors import raise_if
 from sweepvi.problem import Problem
 from sweepvi.programs import Fitted, reachable_modules
 from sweepvi.recipe import Recipe
@@ -59,10 +62,42 @@ def fit_many(
     A checkpoint, and with it resumption, is for one recipe only.
     """
     assert checkpoint is None or len(recipes) == 1, "a checkpoint is that of one fit"
-    observer = observer or Observer()
+    alone = [isinstance(recipe.distributed, NotDistributed) for recipe in recipes]
+    if not all(alone):
+        raise_if([Complaint("distributed", "is for one fit alone, not for several")] if len(recipes) > 1 else [])
+        return [_fit_on_ranks(recipes[0], observer, checkpoint, resume, ready)]
     snapshot = checkpoint.load() if checkpoint and resume else None
+    return _fit_all(recipes, observer or Observer(), checkpoint, snapshot, ready, Alone())
+
+
+def _fit_on_ranks(
+    recipe: Recipe,
+    observer: Observer | None,
+    checkpoint: Checkpoint | None,
+    resume: bool,
+    ready: Callable[[], None],
+) -> Outcome:
+    """:func:`fit` on this rank, with the others; only rank 0 reads, writes, and speaks."""
+    with recipe.distributed.joined(recipe.settings.device) as ranks:
+        loaded = checkpoint.load() if checkpoint and resume and ranks.leads else None
+        snapshot = ranks.from_first(loaded)
+        if ranks.leads:
+            return _fit_all([recipe], observer or Observer(), checkpoint, snapshot, ready, ranks)[0]
+        return _fit_all([recipe], Observer(), None, snapshot, lambda: None, ranks)[0]
+
+
+def _fit_all(
+    recipes: Sequence[Recipe],
+    observer: Observer,
+    checkpoint: Checkpoint | None,
+    snapshot: Snapshot | None,
+    ready: Callable[[], None],
+    ranks: Ranks,
+) -> list[Outcome]:
     found: dict[int, Outcome] = {}
-    with interruptible() as interrupt, closing(fits_of(recipes, snapshot)) as all_fits:
+    with interruptible() as interrupt, closing(fits_of(recipes, snapshot, ranks)) as all_fits:
+        # Ranks that stopped at steps of their own would wait for each other.
+        interrupt.alone = isinstance(ranks, Alone)
         for places, fits in all_fits:
             fits.interrupt = interrupt
             if snapshot is not None:

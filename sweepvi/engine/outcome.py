@@ -85,6 +85,10 @@ class Outcome:
     """All the fits from which this was chosen, itself among them; empty if there were no others."""
     frozen: dict[str, Any] = field(default_factory=dict)
     """Of a fit by a minimizer: see :attr:`sweepvi.results.FitResult.frozen`; else empty."""
+    world_size: int = 1
+    """Processes that the fit ran on."""
+    ranks_agree: bool | None = None
+    """Whether all of them have ended with equal bits; None if there was one, or nobody could ask."""
     spread: dict[str, Tensor] = field(default_factory=dict)
     """R-hat of every parameter over the restarts, by name; empty if there were none to compare."""
 

@@ -6,9 +6,11 @@ import re
 
 from pyro import poutine
 
+from sweepvi.distributed import Ranks
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.environment import device_of, dtype_of, environment
 from sweepvi.engine.geometry import place_of
+from sweepvi.engine.rank_engine import RankEngine
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.loading import described
 from sweepvi.programs import Isolation, reachable_modules
@@ -25,10 +27,14 @@ def trial_run(recipe: Recipe) -> None:
         start(recipe, isolation)
 
 
-def start(recipe: Recipe, isolation: Isolation) -> EagerEngine:
-    """The engine at step 0; ``ConfigError`` if the model or its guide does not run."""
+def start(recipe: Recipe, isolation: Isolation, ranks: Ranks | None = None) -> EagerEngine:
+    """The engine at step 0, together with other ranks if there are some.
+
+    ``ConfigError`` if the model or its guide does not run, or ranks have different parameters.
+    """
     try:
-        engine = EagerEngine(recipe, isolation, place_of(recipe))
+        place = place_of(recipe)
+        engine = EagerEngine(recipe, isolation, place) if ranks is None else RankEngine(recipe, isolation, place, ranks)
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
@@ -36,6 +42,8 @@ def start(recipe: Recipe, isolation: Isolation) -> EagerEngine:
         raise ConfigError([Problem(at_fault, _said(error))]) from error
     if not engine.optimization.live:
         raise ConfigError([Problem("guide", "model and guide have no parameters; there is nothing to optimize")])
+    if isinstance(engine, RankEngine):
+        engine.meet()
     return engine
 
 

@@ -11,6 +11,7 @@ from sweepvi.optim.asgd import ASGD, ASGDRule
 from sweepvi.optim.clip import Clip
 from sweepvi.optim.clipped_adam import ClippedAdam, ClippedAdamRule
 from sweepvi.optim.dct_adam import DCTAdam, DCTAdamRule
+from sweepvi.optim.horovod_optimizer import HorovodOptimizer
 from sweepvi.optim.lbfgs import LBFGS
 from sweepvi.optim.minimizer import Minimizer, Objective, Search
 from sweepvi.optim.muon import Muon, MuonRule
@@ -50,6 +51,7 @@ __all__ = [
     "ClippedAdamRule",
     "DCTAdam",
     "DCTAdamRule",
+    "HorovodOptimizer",
     "Hyper",
     "Minimizer",
     "Muon",
