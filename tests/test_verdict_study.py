@@ -105,7 +105,7 @@ def test_every_setting_can_be_run_in_the_program_that_stands_for_its_own():
 
 
 def test_the_shares_and_what_is_wrong():
-    from tables import targets, wrong
+    from trust_tables import targets, wrong
 
     lines = [a_line(trust="yes")] * 3 + [a_line(trust="no", reasons="why")] + [a_line(trust="yes", bias=2.0)]
     assert "off, of those marked `yes`: 1 of 4, 25.0% (0.6% to 80.6%)" in targets(lines)

@@ -18,7 +18,7 @@ from figure import draw
 from fits import Line, append, read
 from reference import reference
 from settings import INSTEAD, SETTINGS
-from tables import report
+from trust_tables import report
 
 import sweepvi
 from sweepvi.models.posteriordb.component import POSTERIORS

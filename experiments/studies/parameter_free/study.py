@@ -22,7 +22,7 @@ from dowg import DoWGRule
 from lanes import Density, Guide
 from posteriors import Posterior, from_posteriordb, shipped
 from prodigy import ProdigyRule
-from tables import Score, tables
+from score_tables import Score, tables
 from torch import Tensor
 
 from sweepvi.optim.arena import Arena
