@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -25,9 +26,14 @@ def programs():
     found = [Path(place) / "pginstall" / "bin" for place in (spec.submodule_search_locations if spec else ())]
     found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     for folder in found:
-        if (folder / "initdb").exists():
+        if (folder / "initdb").exists() and can_be_run(folder):
             return folder
-    pytest.skip("there is no PostgreSQL here")
+    pytest.skip("there is no PostgreSQL here that this user can run")
+
+
+def can_be_run(folder):
+    """Whether the user that runs the server can come to its programs."""
+    return os.geteuid() != 0 or all(place.stat().st_mode & stat.S_IXOTH for place in (folder, *folder.parents))
 
 
 @contextmanager
