@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from postgres_server import postgres
 
 from sweepvi.command import parse
+from sweepvi.errors import ConfigError, SweepviError
 from sweepvi.preflight import planned
 from sweepvi.sweep import shared_log, shared_study
 from sweepvi.sweep.records import COMPLETE, StudyRecord
@@ -111,6 +113,33 @@ def test_prescribed_trials_are_those_of_one_agent_alone(tmp_path):
         assert [alone.ask().params for _ in range(12)] == params
 
 
+def test_one_agent_has_its_turn_at_a_time(tmp_path):
+    with entered(tmp_path, "a", "turns") as one, entered(tmp_path, "b", "turns") as two:
+        had = threading.Event()
+
+        def other():
+            with two.turn():
+                had.set()
+
+        thread = threading.Thread(target=other)
+        with one.turn():
+            thread.start()
+            assert not had.wait(0.5)
+        assert had.wait(10)
+        thread.join()
+
+
+def test_a_database_that_is_away_when_an_agent_joins_is_one_line(tmp_path, monkeypatch):
+    with entered(tmp_path, "a", "joins") as log:
+        monkeypatch.setattr(log, "_look_around", away)
+        with pytest.raises(SweepviError, match="does not answer: the cable is out"):
+            SharedStudy(plan(), log)
+
+
+def away(*given):
+    raise OSError("the cable is out")
+
+
 def test_who_is_judged_by_whom_does_not_matter(tmp_path):
     """Curves of all agents count: what is pruned is what one agent alone would have pruned."""
     made = plan("sweep.pruner=median", trials=10)
@@ -199,8 +228,6 @@ def test_one_agent_scores_the_best_again(tmp_path):
 
 
 def test_a_study_cannot_become_another(tmp_path):
-    from sweepvi.errors import ConfigError
-
     with entered(tmp_path, "a", "other") as one:
         SharedStudy(plan(), one)
     with entered(tmp_path, "b", "other") as two, pytest.raises(ConfigError, match=r"engine\.steps"):
@@ -217,11 +244,8 @@ def test_a_database_that_is_away_is_waited_for(tmp_path, monkeypatch):
     with entered(tmp_path, "a", "away") as log:
         study = SharedStudy(plan(), log)
 
-        def refuse(*given):
-            raise OSError("the cable is out")
-
         with monkeypatch.context() as patched:
-            patched.setattr(log, "_look_around", refuse)
+            patched.setattr(log, "_look_around", away)
             with study.turn() as mine:
                 assert not mine
             assert "does not answer: the cable is out" in study.trouble
@@ -307,8 +331,6 @@ def test_two_hundred_trials_of_two_agents_one_of_which_is_killed(tmp_path, url):
 
 
 def test_without_a_driver_it_is_said_what_is_missing(tmp_path, monkeypatch):
-    from sweepvi.errors import ConfigError
-
     def missing(url):
         raise ModuleNotFoundError("No module named 'psycopg2'", name="psycopg2")
 
@@ -321,8 +343,6 @@ def test_without_a_driver_it_is_said_what_is_missing(tmp_path, monkeypatch):
 
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path, monkeypatch):
-    from sweepvi.errors import ConfigError
-
     monkeypatch.setenv(NAME, f"postgresql://me:{PASSWORD}@127.0.0.1:1/none")
     with pytest.raises(ConfigError) as refused, entered(tmp_path, "a", "nowhere"):
         pass

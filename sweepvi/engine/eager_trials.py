@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sweepvi.engine.eager_fit import EagerFit
-from sweepvi.engine.environment import environment
+from sweepvi.engine.environment import environment, resumed
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.lone_trials import SECONDS, LoneTrials
 from sweepvi.engine.outcome import Outcome, float64
@@ -54,13 +54,11 @@ class EagerTrials(LoneTrials):
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        with environment(self._settings, self._modules) as isolation:
-            self._suspended.put(isolation)
+        with resumed(self._settings, self._modules, self._suspended):
             set_raw_random_state(self._random)
             try:
                 yield
             finally:
-                self._suspended.take()
                 self._random = raw_random_state()
 
     def advance(self) -> list[Event]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sweepvi.private import set_fill_uninitialized_memory, use_deterministic_algorithms
-from sweepvi.programs import FittedState, Isolation, default_dtype, isolated
+from sweepvi.programs import FittedState, Isolation, Suspended, default_dtype, isolated
 from sweepvi.random_state import seeded
 from sweepvi.settings import Settings
 
@@ -33,6 +33,17 @@ def environment(
         for module in modules.values():
             module.to(device_of(settings), dtype_of(settings))
         yield isolation
+
+
+@contextmanager
+def resumed(settings: Settings, modules: Mapping[str, nn.Module], suspended: Suspended) -> Iterator[None]:
+    """The environment of programs that were suspended in one, and are again afterwards."""
+    with environment(settings, modules) as isolation:
+        suspended.put(isolation)
+        try:
+            yield
+        finally:
+            suspended.take()
 
 
 def dtype_of(settings: Settings) -> torch.dtype:

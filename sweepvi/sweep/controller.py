@@ -138,7 +138,8 @@ class Controller:
                 if mine:
                     self._judge()
                 done = mine
-            self._study.wait_for_turn()
+            if not done:
+                self._study.wait_for_turn()
 
     def _tell_trouble(self) -> None:
         if self._study.trouble != self._trouble:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from sweepvi.errors import SweepviError
 from sweepvi.sweep.plan import Plan
 from sweepvi.sweep.records import RUNNING, StudyRecord, TrialRecord
 from sweepvi.sweep.rungs import Arrival
@@ -104,6 +105,12 @@ class SharedStudy(Study):
         super()._note({**event, "agent": self.log.agent} if event["event"] == "asked" else event)
 
     def _started(self) -> StudyRecord:
+        try:
+            return self._joined()
+        except UnreachableError as error:
+            raise SweepviError(f"{self.log.where} does not answer: {error}") from error
+
+    def _joined(self) -> StudyRecord:
         with self.log.turn() as events:
             self.record = StudyRecord.of(events[:1] or [self._begin()], self.log.where)
             self._demand_same(self.record)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 
 from torch import Tensor
 
-from sweepvi.engine.environment import environment
+from sweepvi.engine.environment import environment, resumed
 from sweepvi.engine.frozen.program import FrozenProgram
 from sweepvi.engine.frozen.telling import told, why_diverged
 from sweepvi.engine.full_data import Coverage, coverage
@@ -45,12 +45,8 @@ class FrozenTrials(LoneTrials):
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        with environment(self._settings, self._modules) as isolation, sources_forgotten():
-            self._suspended.put(isolation)
-            try:
-                yield
-            finally:
-                self._suspended.take()
+        with resumed(self._settings, self._modules, self._suspended), sources_forgotten():
+            yield
 
     def advance(self) -> list[Event]:
         """See :meth:`Trials.advance`; for :data:`SECONDS`, or to the end."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sweepvi.engine.environment import environment
+from sweepvi.engine.environment import environment, resumed
 from sweepvi.engine.full_data import coverage
 from sweepvi.engine.interrupt import Interrupt
 from sweepvi.engine.lanes.captured import NotCapturedError, captured, capturing
@@ -125,12 +125,8 @@ class LaneTrials(Trials):
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        with environment(self._settings, self._modules) as isolation, sources_forgotten():
-            self._suspended.put(isolation)
-            try:
-                yield
-            finally:
-                self._suspended.take()
+        with resumed(self._settings, self._modules, self._suspended), sources_forgotten():
+            yield
 
     @property
     def running(self) -> list[int]:

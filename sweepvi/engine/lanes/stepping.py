@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -19,6 +18,7 @@ from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.engine.lanes.noise_modes import TRACEABLE, noise_of_steps
 from sweepvi.engine.lanes.recording import Recording, recordable
 from sweepvi.engine.lanes.step import LaneState, Seen, Step, StepInput
+from sweepvi.loading import message_of
 from sweepvi.settings import LaneSettings
 
 TOLERANCE = {torch.float32: 2e-3, torch.float64: 1e-7}
@@ -91,6 +91,7 @@ class Stepping:
         self._since: int | None = None
         self._recording: Recording | None = None
         self._may_record = True
+        self._unrecorded = ""
 
     @property
     def compiled_from(self) -> int | None:
@@ -111,8 +112,9 @@ class Stepping:
 
     @property
     def note(self) -> str:
-        """Why there is no machine code, though it was to be used."""
-        return self._tiers.note if self._tiers is not None else ""
+        """Why there is no machine code, though it was to be used, or no CUDA graph."""
+        of_tiers = self._tiers.note if self._tiers is not None else ""
+        return "; ".join(filter(None, (of_tiers, self._unrecorded)))
 
     @property
     def wants_whole_chunks(self) -> bool:
@@ -217,8 +219,10 @@ class Stepping:
             row = [each[0] for each in rows]
             self._may_record = False
             if recordable(leaves, row, self.graph.constants):
-                with suppress(RuntimeError):
+                try:
                     self._recording = Recording(self.graph.on, leaves, row, self.graph.constants)
+                except RuntimeError as error:
+                    self._unrecorded = f"steps are no CUDA graph: {message_of(error, 200)}"
         return self._recording
 
     def _compiled(self, code: Chunk, state: LaneState, chunk: ChunkInput, length: int) -> Stepped:
