@@ -238,6 +238,14 @@ def test_log_joint_is_the_one_written_by_hand(name, folder, double, monkeypatch)
     assert np.diff(model) == pytest.approx(np.diff(by_hand), rel=1e-6)
 
 
+def test_solver_of_predators_is_as_exact_as_it_says(double, monkeypatch):
+    theta, log_z = torch.tensor([0.545, 0.028, 0.803, 0.024]), torch.tensor([33.96, 5.95]).log()  # posterior means
+    found = lotka_volterra.populations(theta, log_z, [1.0] * 20)
+    monkeypatch.setattr(lotka_volterra, "STEPS", 40)
+    error = (found - lotka_volterra.populations(theta, log_z, [1.0] * 20)).abs().max().item()
+    assert 1e-6 < error < 1.1e-3
+
+
 @every_posterior
 def test_derivatives_are_finite_for_many_points_at_once_in_both_precisions(name, folder, double):
     single, exact = {}, {}

@@ -12,7 +12,7 @@ from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.fresh_draws import FreshDraws
 from sweepvi.engine.geometry import searched
 from sweepvi.engine.outcome import ModeCoverage
-from sweepvi.engine.score import traces
+from sweepvi.engine.score import guide_trace_of, model_trace_of
 from sweepvi.estimators.sites import WHITENED
 from sweepvi.geometry import Mode, Place
 
@@ -88,11 +88,17 @@ def _drawn(engine: EagerEngine, place: Place) -> Tensor:
     pyro.set_rng_seed(MODES_SEED)
     rows = []
     for _ in range(DRAWS):
-        model, guide = traces(engine.programs, engine.problem)
-        own = guide.nodes[WHITENED]["value"] if WHITENED in guide else place.coordinates.packed(model)
-        rows.append(own.detach().double().cpu())
+        rows.append(_coordinates(engine, place).detach().double().cpu())
     drawn = torch.stack(rows)
     return drawn if engine.place is None else engine.place.affine(drawn)
+
+
+def _coordinates(engine: EagerEngine, place: Place) -> Tensor:
+    """One draw of the guide: its own coordinates where it has a geometry, for which the model need not run."""
+    guide = guide_trace_of(engine.programs, engine.problem)
+    if WHITENED in guide:
+        return guide.nodes[WHITENED]["value"]
+    return place.coordinates.packed(model_trace_of(engine.programs, engine.problem, guide))
 
 
 def _share(mode: Mode, drawn: Tensor) -> float:

@@ -47,11 +47,21 @@ def log_weights(
 
 def traces(programs: Mapping[str, Program], problem: Problem) -> tuple[Any, Any]:
     """Traces of the model and of the guide that it was run against; no graph of gradients."""
-    arguments: Any = problem.args
+    guide_trace = guide_trace_of(programs, problem)
+    return model_trace_of(programs, problem, guide_trace), guide_trace
+
+
+def guide_trace_of(programs: Mapping[str, Program], problem: Problem) -> Any:
+    """The trace of the guide alone; no graph of gradients."""
     with torch.no_grad():
-        guide_trace = poutine.trace(programs["guide"]).get_trace(*arguments, **problem.kwargs)
+        return poutine.trace(programs["guide"]).get_trace(*problem.args, **problem.kwargs)
+
+
+def model_trace_of(programs: Mapping[str, Program], problem: Problem, guide_trace: Any) -> Any:
+    """The trace of the model, run against a guide's; no graph of gradients."""
+    with torch.no_grad():
         model = poutine.replay(programs["model"], trace=guide_trace)
-        return poutine.trace(model).get_trace(*arguments, **problem.kwargs), guide_trace
+        return poutine.trace(model).get_trace(*problem.args, **problem.kwargs)
 
 
 def log_weight(programs: Mapping[str, Program], problem: Problem) -> Tensor:
