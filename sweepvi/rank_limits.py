@@ -21,10 +21,15 @@ def problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     if is_minimizer(config["optimizer"]):
         message = f"moves by losses that one process computes; it does not go with distributed={name}"
         yield Problem.of("optimizer", config["optimizer"]["name"], message)
-    if engine["name"] == "lanes":
-        yield Problem.of("engine", "lanes", f"fits with distributed={name} run on the eager engine; use engine=eager")
-    if engine.get("restarts") not in (None, 1):
-        yield Problem.of("engine.restarts", engine["restarts"], f"must be null or 1 with distributed={name}")
+    parts = config["distributed"].get("accumulate", 1)
+    if parts > 1 and engine["name"] == "lanes":
+        yield Problem.of("distributed.accumulate", parts, "must be 1 with engine=lanes; use engine=eager")
+    if parts > 1 and engine.get("restarts") not in (None, 1):
+        message = f"must be null or 1 with distributed.accumulate={parts}, which is for engine=eager"
+        yield Problem.of("engine.restarts", engine["restarts"], message)
+    if engine.get("compile", "auto") == "always":
+        message = f"must be auto or never with distributed={name}: machine code does not wait for other ranks"
+        yield Problem.of("engine.compile", "always", message)
     if engine.get("noise", "fresh") != "fresh":
         message = f"must be fresh with distributed={name}: each rank has draws of its own"
         yield Problem.of("engine.noise", engine["noise"], message)

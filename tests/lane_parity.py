@@ -16,7 +16,7 @@ from sweepvi.engine.lanes import captured as capturing
 from sweepvi.engine.lanes.captured import NotCapturedError, captured
 from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.entrant import Entrant, Start
-from sweepvi.engine.lanes.lane_fits import lane_fits
+from sweepvi.engine.lanes.lane_run import lane_fits
 from sweepvi.engine.lanes.minibatches import GivenMinibatches, filled
 from sweepvi.engine.lanes.noise_modes import noise_of_steps
 from sweepvi.engine.lanes.randomness import Given

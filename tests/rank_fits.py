@@ -36,6 +36,8 @@ OPTIMIZERS = {
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.5, "weight_decay": 0.1}
 CLIPS = {"value": 1.0, "norm": 0.7, "global_norm": 1.5}
 ROWS = {f"{name}-{kind}": (name, kind) for name, kind in itertools.product(OPTIMIZERS, [None, *CLIPS])}
+LANES = ["sgd-value", "clipped_adam-global_norm", "dct_adam-norm"]
+RESTARTS = 2
 FEW = ["sgd-None", "sgd-value", "adam-norm", "clipped_adam-global_norm", "adagrad_rmsprop-norm", "dct_adam-global_norm"]
 
 
@@ -67,6 +69,20 @@ def fit(backend, model=model, args=(Y,), **more):
     defaults = {"guide": guide, "steps": STEPS, "dtype": "float64", "score_draws": 0, "posterior_draws": 0}
     engine = {"engine": "eager", "distributed": node}
     return sweepvi.fit(model, args, **{**defaults, **engine, **more})
+
+
+def by_lanes(backend, name, **more):
+    lanes = {"engine": "lanes", "restarts": RESTARTS, "dtype": "float64"}
+    return fit(backend, **{**lanes, **settings(*ROWS[name]), **more})
+
+
+def of_lanes(result):
+    """What the result has, and where each restart ended."""
+    found = told(result) | {"engine": result.engine, "notes": list(result.notes), "rows": {}}
+    if result.engine == "lanes":
+        tensors, meta = result.runnable.snapshot.get("lanes")
+        found["rows"] = dict(zip(meta["seeds"], tensors["0"].tolist(), strict=True))
+    return found
 
 
 def told(result):
@@ -132,11 +148,21 @@ def other_shapes(y):
     pyro.factor("cost", pyro.param("wide", torch.ones(2 + rank())).sum())
 
 
+def falls(y):
+    """Rank 1 finds no finite number where ``a`` has fallen below 0.5."""
+    model(y)
+    a = pyro.param("a", torch.tensor(1.0, dtype=torch.float64))
+    pyro.factor("odd", -a + (0.0 * (a - 0.5).sqrt() if rank() == 1 else 0.0))
+
+
 class Stopping(Observer):
     """Only rank 0 has one; it is asked to stop, and all must."""
 
+    def __init__(self, at=7):
+        self.at = at
+
     def stepped(self, step, loss):
-        if step == 7:
+        if step == self.at:
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -148,9 +174,9 @@ def networks(backend):
     return told(result) | {"params": {}}
 
 
-def refused(backend):
+def refused(backend, **how):
     try:
-        fit(backend, other_shapes, steps=2)
+        fit(backend, other_shapes, **{"steps": 2, **how})
     except ConfigError as error:
         return {"refused": str(error)}
     return {}
@@ -179,8 +205,47 @@ def extra(backend):
     yield "auto", lambda: fit(backend, steps=200, stop={"name": "auto", "window": 64, "draws": 32}, **adam)
 
 
+def lanes(backend):
+    """Fits that are lanes."""
+    for name in LANES:
+        yield name, lambda name=name: by_lanes(backend, name)
+    adam = {"optimizer": {"name": "adam", "lr": 0.03}}
+    yield "nan", lambda: by_lanes(backend, "adam-None", model=falls, restarts=1, steps=100)
+    yield "nan_skipped", lambda: by_lanes(backend, "adam-None", model=falls, steps=100, on_nonfinite="skip")
+    yield "stopped", lambda: fit(backend, engine="lanes", steps=500, progress=Stopping(64), **adam)
+    yield "auto", lambda: fit(backend, engine="auto", stop={"name": "auto", "window": 64, "draws": 32}, **adam)
+    yield "scored", lambda: fit(backend, engine="auto", steps=100, dtype="float32", score_draws=50, **adam)
+    half = {"compression": "fp16" if backend == "horovod" else "bf16"}
+    yield "compressed", lambda: by_lanes(backend, LANES[1], distributed=half)
+    yield "accumulate", lambda: fit(backend, engine="auto", steps=120, distributed={"accumulate": 2}, **adam)
+    yield "baselines", lambda: sweepvi.fit(
+        "digits_sbn", guide="own", estimator="trace_graph", engine="lanes", restarts=1, steps=4, score_draws=0,
+        posterior_draws=0, distributed={"name": backend},
+    )  # fmt: skip
+
+
+def many(backend):
+    """Fits of settings of their own, at once."""
+    node = {"name": backend, "timeout": 60.0}
+    common = {"guide": guide, "steps": 120, "dtype": "float64", "score_draws": 0, "posterior_draws": 0}
+    found = sweepvi.fit_many(
+        model, (Y,), distributed=node, engine="lanes", restarts=1, **common,
+        settings=[settings(*ROWS[LANES[1]]), {**settings(*ROWS[LANES[0]]), "seed": 5}],
+    )  # fmt: skip
+    return {f"many{place}": of_lanes(result) for place, result in enumerate(found)}
+
+
 def main(backend, folder, *words):
     torch.set_num_threads(1)
+    if "lanes" in words:
+        if "not_averaged" in words:
+            Ranks.average_ = lambda self, tensor: None
+            found = {LANES[0]: of_lanes(by_lanes(backend, LANES[0]))}
+        else:
+            found = {name: of_lanes(run()) for name, run in lanes(backend)} | many(backend)
+            found |= {"refused": refused(backend, engine="lanes", restarts=1, steps=200)}
+        Path(folder, f"{rank()}.json").write_text(json.dumps(found))
+        return
     if "not_averaged" in words:
         Ranks.average_ = lambda self, tensor: None
         rows = ["adam-norm"]

@@ -2,110 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import math
 
 import pyro
 import pytest
 import torch
-from pyro.infer import Trace_ELBO
-from pyro.optim.adagrad_rmsprop import AdagradRMSProp
-from pyro.optim.clipped_adam import ClippedAdam
-from pyro.optim.dct_adam import DCTAdam
-from rank_fits import CLIPS, FEW, OPTIMIZERS, ROWS, STEPS, TAKEN, Y, guide, model
-from rank_runs import HERE, run
+from rank_fits import FEW, ROWS, TAKEN, Y
+from rank_reference import BACKENDS, by_one_process, demand_agreement, on_ranks
 
 from sweepvi.distributed import Shards, seed_rank
 from sweepvi.distributed.launch import Launch, first_host, launched
 from sweepvi.distributed.shards import shard
 from sweepvi.errors import ConfigError
 
-SCRIPT = str(HERE / "rank_fits.py")
-BACKENDS = [
-    "gloo",
-    pytest.param("horovod", marks=pytest.mark.skipif(not importlib.util.find_spec("horovod"), reason="needs horovod")),
-]
-
-
-def on_ranks(backend, folder, *words):
-    """What each rank has told: name of the fit → result."""
-    for status, out, errors in run(SCRIPT, backend, str(folder), *words, by=backend):
-        assert status == 0, out + errors
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def told(request, tmp_path_factory):
     return on_ranks(request.param, tmp_path_factory.mktemp("ranks"), "more")
-
-
-THEIRS = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "clipped_adam": ClippedAdam,
-    "adagrad_rmsprop": AdagradRMSProp,
-    "dct_adam": DCTAdam,
-}
-
-
-def clip(grads, kind):
-    """Of averaged gradients, by torch's own functions."""
-    stand_ins = [torch.zeros_like(grad).requires_grad_() for grad in grads]
-    for stand_in, grad in zip(stand_ins, grads, strict=True):
-        stand_in.grad = grad.clone()
-    if kind == "value":
-        torch.nn.utils.clip_grad_value_(stand_ins, CLIPS[kind])
-    elif kind == "global_norm":
-        torch.nn.utils.clip_grad_norm_(stand_ins, CLIPS[kind])
-    elif kind == "norm":
-        for stand_in in stand_ins:
-            torch.nn.utils.clip_grad_norm_([stand_in], CLIPS[kind])
-    return [stand_in.grad for stand_in in stand_ins]
-
-
-def by_one_process(optimizer, kind, accumulate=1, steps=STEPS):
-    """Pyro's own loss and an optimizer of torch's or Pyro's, in float64: the same draws, one rank's after another's."""
-    torch.set_default_dtype(torch.float64)
-    try:
-        return _by_one_process(optimizer, kind, accumulate, steps)
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-def _by_one_process(optimizer, kind, accumulate, steps, ranks=2):
-    pyro.clear_param_store()
-    y, elbo = Y.double(), Trace_ELBO()
-    guide(y)
-    params = dict(pyro.get_param_store()._params)
-    rate = "eta" if optimizer == "adagrad_rmsprop" else "lr"
-    base = {"loc": OPTIMIZERS[optimizer][rate], "scale": 0.5 * OPTIMIZERS[optimizer][rate]}
-    theirs = {n: THEIRS[optimizer]([p], **{**OPTIMIZERS[optimizer], rate: base[n]}) for n, p in params.items()}
-    shards = [Shards(0, rank, ranks) for rank in range(ranks)]
-    losses = []
-    for step in range(steps):
-        found, loss = [], 0.0
-        for rank in range(ranks):
-            for number in range(step * accumulate, (step + 1) * accumulate):
-                seed_rank(0, rank, number)
-                with shards[rank].at(number):
-                    loss += elbo.loss_and_grads(model, guide, y) / ranks / accumulate
-                found.append([param.grad.clone() for param in params.values()])
-                for param in params.values():
-                    param.grad = None
-        averages = [sum(grads) / len(grads) for grads in zip(*found, strict=True)]
-        for (name, param), grad in zip(params.items(), clip(averages, kind), strict=True):
-            param.grad = grad
-            for group in theirs[name].param_groups:
-                # Pyro's ClippedAdam multiplies its own step size by lrd; the schedule comes on top of that.
-                decay = OPTIMIZERS[optimizer].get("lrd", 1.0) ** step
-                group[rate] = base[name] * 0.99**step * decay
-            theirs[name].step()
-            param.grad = None
-        losses.append(loss)
-    result = {name: pyro.param(name).detach().flatten() for name in params}
-    pyro.clear_param_store()
-    return result, losses
 
 
 def demand_equal(one, optimizer, kind, **how):
@@ -115,19 +28,6 @@ def demand_equal(one, optimizer, kind, **how):
     torch.testing.assert_close(
         torch.tensor(one["losses"]).double(), torch.tensor(losses).double(), rtol=1e-6, atol=1e-6
     )
-
-
-def demand_agreement(told, names):
-    for name in names:
-        first, other = (each[name] for each in told)
-        assert first["digest"] == other["digest"], name
-        assert (first["agree"], first["world_size"]) == (True, 2), name
-        assert same(first["losses"], other["losses"]), name
-
-
-def same(left, right):
-    """Equal lists of numbers; NaN is equal to itself."""
-    return repr(left) == repr(right)
 
 
 def test_ranks_end_with_equal_bits(told):

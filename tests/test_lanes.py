@@ -18,7 +18,7 @@ from sweepvi.engine.lanes import captured as capturing
 from sweepvi.engine.lanes.captured import NotCapturedError, captured
 from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.entrant import Entrant, Start
-from sweepvi.engine.lanes.lane_fits import restart_seeds
+from sweepvi.engine.lanes.starts import restart_seeds
 
 Y = torch.tensor([0.3, -1.2, 0.7, 2.0, 0.1, -0.4])
 

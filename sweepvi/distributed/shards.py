@@ -42,8 +42,8 @@ def shard(size: int, seed: int, stream: str, epoch: int, rank: int, world_size: 
     return torch.cat([order, order[: each * world_size - size]])[rank::world_size]
 
 
-class Shards(Messenger):
-    """Inside, plates that take minibatches take this rank's next ones.
+class Dealer:
+    """The minibatches of a rank.
 
     A plate that is entered several times in one evaluation, once a particle for example, has a stream of permutations
     for each of the times. Several parts of the data that one plate is asked for in different sizes would not be epochs
@@ -57,11 +57,54 @@ class Shards(Messenger):
     """
 
     def __init__(self, seed: int, rank: int, world_size: int) -> None:
-        super().__init__()
         self._seed, self._rank, self._world_size = seed, rank, world_size
+        self._epochs: dict[str, tuple[int, Tensor]] = {}
+
+    def batches(self, plate: str, size: int, taken: int) -> int:
+        """Minibatches of an epoch; ``ConfigError`` if a rank has not enough entries for one."""
+        most = -(-size // self._world_size)
+        if taken > most:
+            message = f"a rank has {most} of the {size} entries of plate {plate}, and cannot take {taken} at once"
+            raise ConfigError(
+                [Problem.of("distributed", f"{self._world_size} ranks", f"{message}; take {most} or fewer")]
+            )
+        return most // taken
+
+    def minibatch(self, plate: str, size: int, taken: int, turn: int, number: int) -> Tensor:
+        """The entries that a plate takes: int64, shape [taken], on the CPU.
+
+        Args:
+            plate: its name.
+            size: entries that it has.
+            taken: entries of a minibatch.
+            turn: how often it has been entered before in the same evaluation.
+            number: of the evaluation, from 0.
+
+        """
+        stream = f"{plate} {size} {taken} {turn}"
+        epoch, batch = divmod(number, self.batches(plate, size, taken))
+        known = self._epochs.get(stream)
+        if known is None or known[0] != epoch:
+            known = epoch, shard(size, self._seed, stream, epoch, self._rank, self._world_size)
+            self._epochs[stream] = known
+        return known[1][batch * taken : (batch + 1) * taken]
+
+
+class Shards(Messenger):
+    """Inside, plates that take minibatches take this rank's next ones.
+
+    Args:
+        seed: that of the order of minibatches.
+        rank: from 0.
+        world_size: ranks.
+
+    """
+
+    def __init__(self, seed: int, rank: int, world_size: int) -> None:
+        super().__init__()
+        self._dealer = Dealer(seed, rank, world_size)
         self._number = 0
         self._turns: Counter[str] = Counter()
-        self._epochs: dict[str, tuple[int, Tensor]] = {}
 
     def at(self, number: int) -> Shards:
         """Itself, for the evaluation of this number, from 0."""
@@ -72,22 +115,8 @@ class Shards(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if not is_subsample(msg) or msg["value"] is not None:
             return
-        size, taken = msg["fn"].size, msg["fn"].subsample_size
+        name, size, taken = msg["name"], msg["fn"].size, msg["fn"].subsample_size
         if taken is not None and taken < size:
-            msg["value"] = self._minibatch(msg["name"], size, taken).to(msg["fn"].device)
-
-    def _minibatch(self, plate: str, size: int, taken: int) -> Tensor:
-        most = -(-size // self._world_size)
-        if taken > most:
-            message = f"a rank has {most} of the {size} entries of plate {plate}, and cannot take {taken} at once"
-            raise ConfigError(
-                [Problem.of("distributed", f"{self._world_size} ranks", f"{message}; take {most} or fewer")]
-            )
-        stream = f"{plate} {size} {taken} {self._turns[plate]}"
-        self._turns[plate] += 1
-        epoch, batch = divmod(self._number, most // taken)
-        known = self._epochs.get(stream)
-        if known is None or known[0] != epoch:
-            known = epoch, shard(size, self._seed, stream, epoch, self._rank, self._world_size)
-            self._epochs[stream] = known
-        return known[1][batch * taken : (batch + 1) * taken]
+            found = self._dealer.minibatch(name, size, taken, self._turns[name], self._number)
+            self._turns[name] += 1
+            msg["value"] = found.to(msg["fn"].device)

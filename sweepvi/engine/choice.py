@@ -13,7 +13,7 @@ from sweepvi.engine.eager_fit import eager_fit
 from sweepvi.engine.fits import Fits
 from sweepvi.engine.frozen.fits import frozen_fits
 from sweepvi.engine.lanes.captured import NotCapturedError
-from sweepvi.engine.lanes.lane_fits import lane_fits
+from sweepvi.engine.lanes.lane_run import lane_fits
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.optim import Minimizer
 from sweepvi.recipe import Recipe
@@ -21,8 +21,6 @@ from sweepvi.settings import AutoSettings, LaneSettings
 
 WORTH_CAPTURING = 100
 """Steps below which a lone fit under ``engine=auto`` runs eagerly: capturing takes as long as some hundred steps."""
-
-ON_RANKS = "ran on the eager engine, as fits on several processes do"
 
 OWN_TO_A_LANE = ("seed", "steps", "on_nonfinite", "restarts")
 """Keys of ``engine`` in which the lanes of one program may differ."""
@@ -39,7 +37,7 @@ def fits_of(
     Args:
         recipes: those of one program run as lanes of one cohort, where that is what they say and can be.
         snapshot: of the one recipe that is to be continued: on the engine that has begun it.
-        ranks: on which the one recipe is to run.
+        ranks: on which they are to run.
 
     Raises ``ConfigError`` if a recipe demands lanes and cannot run as one, or its model does not run on its data.
 
@@ -50,16 +48,11 @@ def fits_of(
             with frozen_fits(group[0]) as fits:
                 yield places, fits
             continue
-        reason = ""
-        if not isinstance(ranks, Alone):
-            notes = [ON_RANKS] if isinstance(group[0].settings, LaneSettings) else []
-            with eager_fit(group[0], notes, ranks) as fits:
-                yield places, fits
-            continue
-        if _wants_lanes(group, snapshot):
+        reason = _eager_by(group[0])
+        if not reason and _wants_lanes(group, snapshot):
             with ExitStack() as stack:
                 try:
-                    fits = stack.enter_context(lane_fits(group))
+                    fits = stack.enter_context(lane_fits(group, ranks))
                 except NotCapturedError as error:
                     reason = str(error)
                     _demand_a_choice(group, snapshot, reason)
@@ -68,8 +61,15 @@ def fits_of(
                     continue
         notes = [f"ran on the eager engine: {reason}"] if reason else []
         for place, recipe in zip(places, group, strict=True):
-            with eager_fit(recipe, notes) as fits:
+            with eager_fit(recipe, notes, None if isinstance(ranks, Alone) else ranks) as fits:
                 yield [place], fits
+
+
+def _eager_by(recipe: Recipe) -> str:
+    """Why a fit is eager, whatever else it says; empty if nothing is against lanes."""
+    parts = getattr(recipe.distributed, "accumulate", 1)
+    lanes = isinstance(recipe.settings, LaneSettings)
+    return f"distributed.accumulate={parts} takes the parts of a step one by one" if lanes and parts > 1 else ""
 
 
 def _wants_lanes(group: Sequence[Recipe], snapshot: Snapshot | None) -> bool:

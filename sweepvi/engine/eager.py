@@ -13,7 +13,6 @@ import pyro
 import torch
 from torch import Tensor
 
-from sweepvi.distributed import NotDistributed, Shards
 from sweepvi.engine.checkpoint import Snapshot
 from sweepvi.engine.environment import device_of, dtype_of
 from sweepvi.engine.numerical import MAYBE_NUMERICAL, is_numerical
@@ -72,7 +71,7 @@ class EagerEngine:
         raise_if(recipe.estimator.misfits(latent_sites(*traces(self.programs, self.problem))))
         self.elbo = recipe.estimator.build()
         self._restoring = Restoring({}, {})
-        self._plates = _shards(recipe)
+        self._plates = self._minibatches()
         with torch.no_grad(), self._plates, at_most(1, self.elbo, recipe.estimator):
             self.elbo.loss(*self.programs.values(), *self.problem.args, **self.problem.kwargs)
         # Parameters of networks that no search finds are the user's all the same.
@@ -240,6 +239,10 @@ class EagerEngine:
             raise
         return loss
 
+    def _minibatches(self) -> AbstractContextManager[Any]:
+        """What decides which minibatches plates take."""
+        return nullcontext()
+
     def _loss_and_gradients(self) -> float:
         try:
             with self._restoring if self._restoring.values else nullcontext(), self._plates:
@@ -266,14 +269,6 @@ class EagerEngine:
         sizes = ((float(param.detach().abs().max()) if param.numel() else 0.0, name) for name, param in live.items())
         size, name = max(sizes)
         return f"all parameters are finite, the largest {name} with {size:.3g} (unconstrained)"
-
-
-def _shards(recipe: Recipe) -> AbstractContextManager[Any]:
-    """What lets plates take the minibatches of this rank, if there are several."""
-    launch = recipe.distributed.launch
-    if isinstance(recipe.distributed, NotDistributed):
-        return nullcontext()
-    return Shards(recipe.settings.seed, launch.rank, launch.world_size)
 
 
 class Before:

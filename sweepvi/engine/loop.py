@@ -62,28 +62,28 @@ def fit_many(
     A checkpoint, and with it resumption, is for one recipe only.
     """
     assert checkpoint is None or len(recipes) == 1, "a checkpoint is that of one fit"
-    alone = [isinstance(recipe.distributed, NotDistributed) for recipe in recipes]
-    if not all(alone):
-        raise_if([Complaint("distributed", "is for one fit alone, not for several")] if len(recipes) > 1 else [])
-        return [_fit_on_ranks(recipes[0], observer, checkpoint, resume, ready)]
+    ways = {recipe.distributed for recipe in recipes}
+    raise_if([Complaint("distributed", "must be the same for all fits")] if len(ways) > 1 else [])
+    if not all(isinstance(way, NotDistributed) for way in ways):
+        return _fit_on_ranks(recipes, observer, checkpoint, resume, ready)
     snapshot = checkpoint.load() if checkpoint and resume else None
     return _fit_all(recipes, observer or Observer(), checkpoint, snapshot, ready, Alone())
 
 
 def _fit_on_ranks(
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     observer: Observer | None,
     checkpoint: Checkpoint | None,
     resume: bool,
     ready: Callable[[], None],
-) -> Outcome:
-    """:func:`fit` on this rank, with the others; only rank 0 reads, writes, and speaks."""
-    with recipe.distributed.joined(recipe.settings.device) as ranks:
+) -> list[Outcome]:
+    """:func:`fit_many` on this rank, with the others; only rank 0 reads, writes, and speaks."""
+    with recipes[0].distributed.joined(recipes[0].settings.device) as ranks:
         loaded = checkpoint.load() if checkpoint and resume and ranks.leads else None
         snapshot = ranks.from_first(loaded)
         if ranks.leads:
-            return _fit_all([recipe], observer or Observer(), checkpoint, snapshot, ready, ranks)[0]
-        return _fit_all([recipe], Observer(), None, snapshot, lambda: None, ranks)[0]
+            return _fit_all(recipes, observer or Observer(), checkpoint, snapshot, ready, ranks)
+        return _fit_all(recipes, Observer(), None, snapshot, lambda: None, ranks)
 
 
 def _fit_all(

@@ -36,9 +36,10 @@ class RankEngine(EagerEngine):
     """
 
     def __init__(self, recipe: Recipe, isolation: Isolation, place: Place | None, ranks: Ranks) -> None:
+        self.ranks = ranks
         super().__init__(recipe, isolation, place)
         assert isinstance(recipe.distributed, Parallel)
-        self.ranks, self._parts = ranks, recipe.distributed.accumulate
+        self._parts = recipe.distributed.accumulate
         self._together = Together(ranks, recipe.distributed.compression, self.modules, fingerprint(recipe))
         self._stream: tuple[int, int] | None = None
         self.asked = False
@@ -74,6 +75,9 @@ class RankEngine(EagerEngine):
         """See :meth:`EagerEngine.restore`; ``CheckpointError`` if it was of another number of ranks."""
         demand_as_many(snapshot, self.ranks.world_size)
         super().restore(snapshot)
+
+    def _minibatches(self) -> Shards:
+        return Shards(self.recipe.settings.seed, self.ranks.rank, self.ranks.world_size)
 
     def _loss_and_gradients(self) -> float:
         reason = ""

@@ -14,7 +14,8 @@ from sweepvi.engine.frozen.linear_response import MOST
 from sweepvi.engine.frozen.objective import DrawnLosses, FrozenObjective
 from sweepvi.engine.frozen.search import FrozenSearch
 from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured
-from sweepvi.engine.lanes.lane_fits import Starts, restarts_of, threads_of
+from sweepvi.engine.lanes.lane_run import threads_of
+from sweepvi.engine.lanes.starts import Starts, restarts_of
 from sweepvi.engine.trial_run import start
 from sweepvi.errors import ConfigError, Problem
 from sweepvi.optim import Minimizer

@@ -13,6 +13,7 @@ from sweepvi.engine.lanes.captured import Captured
 from sweepvi.engine.lanes.entrant import Entrant
 from sweepvi.engine.lanes.memory import CHUNK, NOISE
 from sweepvi.engine.lanes.minibatches import filled
+from sweepvi.engine.lanes.rank_lanes import ALONE, RankLanes
 from sweepvi.engine.lanes.record import Chunk, Course, Record
 from sweepvi.engine.lanes.schedules import Schedules, schedules_of
 from sweepvi.engine.lanes.step import LaneNumbers, LaneState, Seen, Step
@@ -40,6 +41,7 @@ class Cohort:
         total: steps after which its last lane will have ended, whatever lanes take part.
         later: plans of the forms that fits may have which enter later.
         every: steps after which lanes are looked at that are watched; 0 where nobody watches.
+        together: with whom the lanes take their steps.
 
     """
 
@@ -52,9 +54,10 @@ class Cohort:
         total: int,
         later: Sequence[Plan] = (),
         every: int = 0,
+        together: RankLanes = ALONE,
     ) -> None:
         self.captured, self.lanes, self.settings, self.total = captured, lanes, settings, total
-        self.every = every
+        self.every, self.together = every, together
         self.device = captured.start.device
         padded = [*entrants, *[entrants[0]] * (lanes - len(entrants))]
         self.entrants: list[Entrant | None] = [*entrants, *[None] * (lanes - len(entrants))]
@@ -80,7 +83,9 @@ class Cohort:
         """Steps that the cohort has taken since it was made, whatever lanes took part."""
         self.stops: list[Stop] = []
         """Where lanes stood in the last :meth:`advance`."""
-        self.stepping = Stepping(Step(captured, self.update, self.numbers), settings, total)
+        self.stepping = Stepping(Step(captured, self.update, self.numbers, together), settings, total)
+        self.reasons: dict[int, str] = {}
+        """Why lanes have diverged, of those whose reason is another rank's."""
         self.own_stops = False
         """Whether each lane stops at a step of its own; known once the step is traced."""
 
@@ -106,6 +111,7 @@ class Cohort:
         for schedules, group in zip(self.schedules[place], entrant.plan, strict=True):
             schedules.put(lane, group.schedule)
         self.entrants[lane] = entrant
+        self.reasons.pop(lane, None)
         self.seeds[lane] = entrant.seed
         self.numbers.last[lane], self.numbers.skips[lane] = float(entrant.steps), entrant.skips
         for at, number in entrant.numbers.items():
@@ -209,7 +215,7 @@ class Cohort:
         return self.record.course(lane, int(self.update.index[lane]), [group.label for group in plan])
 
     def gradients(self) -> tuple[Tensor, Tensor]:
-        """What each lane's next step would follow: gradients [K, D], and the losses, [K]."""
+        """What each lane's next step would follow, on this rank: gradients [K, D], and the losses, [K]."""
         given = self.stepping.noise(self._chunk(self.state.done.squeeze(-1)[None, :], 0))
         noise = {sort: rows[0] for sort, rows in given.noise.items()}
         gradient, loss, _ = self.captured.gradients(
@@ -220,7 +226,7 @@ class Cohort:
     def losses(self, lane: int, points: Tensor, first: int, draws: int) -> Tensor:
         """A lane's loss at some points, on draws that no step takes, and the same at all points.
 
-        It does not depend on the lanes beside it, nor on how many there are.
+        It does not depend on the lanes beside it, nor on how many there are. Of several ranks, it is the average.
 
         Args:
             lane: whose seed and numbers count.
@@ -242,8 +248,9 @@ class Cohort:
     def _losses(self, lane: int, points: Tensor, numbers: Tensor) -> Tensor:
         """Of the draws of these numbers, int64 [T]: shape [P, T]."""
         draws, count = self.captured.draws, len(points) * len(numbers)
+        stream = self.together.noise_stream(0 if self.settings.noise == "fixed" else EVALUATION)
         seed, fixed = self.seeds[lane : lane + 1], self.settings.noise == "fixed"
-        noise = draws.noise.filled(seed, torch.zeros_like(numbers) if fixed else numbers, 0 if fixed else EVALUATION)
+        noise = draws.noise.filled(seed, torch.zeros_like(numbers) if fixed else numbers, stream)
         minibatches = filled(draws.minibatches, self.settings.data_seed, numbers + EVALUATED)
         losses = self.captured.losses(
             points.repeat_interleave(len(numbers), 0),
@@ -252,7 +259,7 @@ class Cohort:
             {sort: rows[:, 0].repeat(len(points), 1) for sort, rows in noise.items()},
             [rows.repeat(len(points), 1) for rows in minibatches],
         )
-        return losses.view(len(points), len(numbers))
+        return self.together.average(losses.view(len(points), len(numbers)))
 
     def tensors_of(self, lane: int) -> dict[str, Tensor]:
         """The state of a lane, its schedules' included, by name: copies with a leading dimension of 1."""
@@ -347,7 +354,9 @@ class Cohort:
         return ChunkInput(
             seeds=self.seeds,
             steps=steps,
-            rows=filled(self.captured.draws.minibatches, self.settings.data_seed, steps[:, 0] if in_step else steps),
+            rows=self.together.minibatches(
+                self.captured.draws.minibatches, self.settings.data_seed, steps[:, 0] if in_step else steps
+            ),
             factors=[
                 [(schedules.factors(counts) * self.rate)[..., None] for schedules in groups]
                 for groups in self.schedules

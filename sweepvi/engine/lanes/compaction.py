@@ -75,7 +75,9 @@ def moved(
 
     """
     staying = [entrant for lane in lanes if (entrant := cohort.entrants[lane]) is not None]
-    found = Cohort(cohort.captured, [*staying, *entering], size, cohort.settings, cohort.total, later, cohort.every)
+    entrants = [*staying, *entering]
+    kept = cohort.settings, cohort.total, later, cohort.every, cohort.together
+    found = Cohort(cohort.captured, entrants, size, *kept)
     # Optimizers that no lane has any more are gone; those that only those have which enter are at their start.
     common = [form for form in found.update.forms if form in cohort.update.forms]
     forms = [cohort.update.forms.index(form) for form in common]

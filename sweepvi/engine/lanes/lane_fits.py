@@ -2,54 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sweepvi.diagnostics import elbo_score, r_hats
-from sweepvi.engine.checkpoint import Snapshot
+from sweepvi.distributed import LostRanksError
+from sweepvi.engine.checkpoint import Snapshot, digest_of
 from sweepvi.engine.eager import EagerEngine
-from sweepvi.engine.environment import environment
 from sweepvi.engine.fits import Fits
 from sweepvi.engine.full_data import Coverage, coverage
 from sweepvi.engine.interrupt import Interrupt
-from sweepvi.engine.lanes.captured import Captured, NotCapturedError, captured, capturing
+from sweepvi.engine.lanes.captured import Captured
 from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.compaction import moved, size_to_go_on
 from sweepvi.engine.lanes.end import LaneEnd
 from sweepvi.engine.lanes.ended import Ended, looked_at, waiting
-from sweepvi.engine.lanes.entrant import Entrant, Start, buffers_of
+from sweepvi.engine.lanes.entrant import Entrant
+from sweepvi.engine.lanes.failure import note_reasons
 from sweepvi.engine.lanes.iterates import Iterates
 from sweepvi.engine.lanes.lane_snapshot import courses_of, load_watches, put_courses, put_watches
-from sweepvi.engine.lanes.memory import demand_room, most_lanes
+from sweepvi.engine.lanes.memory import most_lanes
+from sweepvi.engine.lanes.rank_lanes import ALONE, RankLanes
 from sweepvi.engine.lanes.record import Course
+from sweepvi.engine.lanes.starts import lane_settings
 from sweepvi.engine.lanes.watching import chunk_of, look
 from sweepvi.engine.modes import modes_of
-from sweepvi.engine.optimization import Optimization
 from sweepvi.engine.outcome import Outcome, Restart
-from sweepvi.engine.trial_run import start
-from sweepvi.errors import CheckpointError, ConfigError
-from sweepvi.private import sources_forgotten
-from sweepvi.programs import reachable_modules
-from sweepvi.recipe import Recipe, reseeded
-from sweepvi.settings import LaneSettings
+from sweepvi.engine.rank_engine import WORLD_SIZE, demand_as_many
+from sweepvi.errors import CheckpointError
+from sweepvi.recipe import Recipe
 from sweepvi.stopping import Watch
-
-RESTARTS = 4
-"""Fits of one recipe, under different seeds, unless the recipe says how many."""
-
-SMALL = 4096
-"""Parameters up to which several fits cost hardly more than one."""
-
-WORTH_THREADS = 1 << 22
-"""Numbers that a step must compute for more than one of torch's threads to be used, unless the settings say how many.
-
-Less work is slower on several: they wait for each other at every operation, and for the processor if others use it.
-"""
 
 LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Numbers of lanes that programs are traced and compiled for."""
@@ -76,10 +62,18 @@ class LaneFits(Fits):
     """See :class:`Fits`. More fits than lanes wait for one to be free."""
 
     def __init__(
-        self, recipes: Sequence[Recipe], engine: EagerEngine, found: Captured, entrants: list[list[Entrant]]
+        self,
+        recipes: Sequence[Recipe],
+        engine: EagerEngine,
+        found: Captured,
+        entrants: list[list[Entrant]],
+        together: RankLanes = ALONE,
     ) -> None:
-        settings = _lane_settings(recipes[0])
-        self.settings, self._engine, self._captured = settings, engine, found
+        settings = lane_settings(recipes[0])
+        self._engine, self._captured, self._together = engine, found, together
+        # Machine code does not wait for others.
+        self._lane_settings = settings if together.alone else replace(settings, compile="never")
+        self.settings = settings
         self._recipes = len(recipes)
         self._last_loss = float("nan")
         self._seated: list[int] = []
@@ -88,7 +82,7 @@ class LaneFits(Fits):
             for place, own in enumerate(entrants)
             for entrant in own
         ]
-        self._room = most_lanes(found, settings)
+        self._room = min(together.ranks.gathered(most_lanes(found, settings)))
         self._at: dict[int, int] = {}
         """Lane of the cohort → number of the fit in it."""
         self._seat(list(range(len(self._lanes))), self._size(len(self._lanes)))
@@ -108,8 +102,10 @@ class LaneFits(Fits):
         self._waves = -(-len(order) // size)
         # Lanes of one program are watched alike.
         watch = self._lanes[0].watch
-        settings = _lane_settings(self._engine.recipe)
-        self._cohort = Cohort(self._captured, entrants, size, settings, self.total, every=watch.every if watch else 0)
+        every = watch.every if watch else 0
+        self._cohort = Cohort(
+            self._captured, entrants, size, self._lane_settings, self.total, every=every, together=self._together
+        )
         for lane, watch in self._watches.items():
             self._cohort.rate[lane] = watch.rate
         self._iterates = Iterates(size, len(self._captured.start))
@@ -176,7 +172,15 @@ class LaneFits(Fits):
         if self._cohort.stepping.graph is None:
             self.trace()
         stops, most = chunk_of(self._cohort, self._watches, last) if self._cohort.every else (last, None)
-        self._cohort.advance(stops, lambda: not self.interrupt.requested, most)
+        alive = self._cohort.alive
+        try:
+            self._cohort.advance(stops, lambda: not self.interrupt.requested, most)
+        except LostRanksError:
+            # The state is still that before the chunk.
+            self.at_boundary = True
+            raise
+        if not self._together.alone:
+            self._agree(alive)
         self._iterates.add(self._cohort)
         for lane in look(self._cohort, self._watches):
             self._iterates.forget(lane)
@@ -188,6 +192,13 @@ class LaneFits(Fits):
         else:
             self._compact()
         self.at_boundary = True
+
+    def _agree(self, alive: list[bool]) -> None:
+        """Tell the other ranks what only this one knows of the steps just taken, before which lanes were alive."""
+        cohort = self._cohort
+        note_reasons(cohort, [lane for lane, before in enumerate(alive) if before and not cohort.alive[lane]])
+        if self._together.any(self.interrupt.asked, cohort.device):
+            self.interrupt.agree()
 
     def _refill(self) -> None:
         """Let those who wait into free lanes; where lanes share minibatches, all together."""
@@ -248,6 +259,7 @@ class LaneFits(Fits):
 
     def restore(self, snapshot: Snapshot) -> None:
         """See :meth:`Fits.restore`."""
+        demand_as_many(snapshot, self._together.ranks.world_size)
         tensors, meta = snapshot.get("lanes")
         if meta["seeds"] != [lane.entrant.seed for lane in self._lanes]:
             raise CheckpointError("the checkpoint has other restarts")
@@ -299,22 +311,40 @@ class LaneFits(Fits):
             self._take_out(list(self._at))
         for number in self._waiting:
             self._lanes[number].ended = self._lanes[number].waiting()
+        agree = self._agreement()
+        interrupt.alone = True
         scored = self._score(interrupt, progress)
         outcomes = [self._outcome(place, self._best(place)) for place in range(self._recipes)]
         for outcome in outcomes:
+            if agree is not None:
+                outcome.world_size, outcome.ranks_agree = self._together.ranks.world_size, agree
             if scored is not None and outcome.status == "finished":
                 seen, end = scored
                 outcome.data_size, outcome.score_note = seen.data_size, seen.note
                 outcome.notes += [end.note] if end.note else []
-                if not end.is_whole(outcome.log_weights, outcome.fresh):
+                if self._together.ranks.leads and not end.is_whole(outcome.log_weights, outcome.fresh):
                     outcome.status, outcome.message = "interrupted", "interrupted while the result was scored"
         return outcomes
+
+    def _agreement(self) -> bool | None:
+        """Whether all lanes have come to the same on all ranks, to the last bit; None of one process."""
+        if self._together.alone:
+            return None
+        own = {
+            f"{number}/{name}": tensor
+            for number, lane in enumerate(self._lanes)
+            if lane.ended is not None
+            for name, tensor in {"row": lane.ended.row, "result": lane.ended.result, **lane.ended.tensors}.items()
+        }
+        return len(set(self._together.ranks.gathered(digest_of(own)))) == 1
 
     def _score(self, interrupt: Interrupt, progress: Callable[[int, int], None]) -> tuple[Coverage, LaneEnd] | None:
         """Score the fits that are finished, and draw from the best of each recipe; None if no fit is finished."""
         engine = self._engine
         finished = [ended for lane in self._lanes if (ended := lane.ended) and ended.status == "finished"]
-        if not finished:
+        leads = self._together.ranks.leads
+        # Other ranks need no more than to choose the restart that rank 0 chooses.
+        if not finished or not (leads or len(self._lanes) > self._recipes):
             return None
         seen = coverage(engine.programs, engine.problem, self.settings.score_minibatches)
         with seen.plates():
@@ -323,7 +353,7 @@ class LaneFits(Fits):
                 ended.log_weights = end.score(ended.result, interrupt, progress)
             for place in range(self._recipes):
                 best = self._best(place).ended
-                if best is not None and best.status == "finished":
+                if leads and best is not None and best.status == "finished":
                     best.fresh = end.fresh(best.result, interrupt, progress)
         return seen, end
 
@@ -365,7 +395,8 @@ class LaneFits(Fits):
         with engine.undone():
             engine.move_to(self._captured.unpacked(ended.result))
             fitted = engine.fitted()
-            modes = modes_of(engine, ended.fresh, self.operations) if ended.status == "finished" else None
+            seen = ended.status == "finished" and self._together.ranks.leads
+            modes = modes_of(engine, ended.fresh, self.operations) if seen else None
         share = len(all_of_it) / len(self._lanes)
         ends = [lane.ended for lane in all_of_it if lane.ended is not None]
         several = len(ends) > 1
@@ -429,6 +460,8 @@ class LaneFits(Fits):
         put_watches(snapshot, [lane.watch for lane in lanes])
         snapshot.meta["step"] = max(end.steps for end in ends)
         snapshot.meta["engine"] = "lanes"
+        if not self._together.alone:
+            snapshot.meta[WORLD_SIZE] = self._together.ranks.world_size
         return snapshot
 
     def _seats(self) -> dict[str, Any]:
@@ -450,129 +483,3 @@ def _whole(end: Ended) -> Course:
     course, steps = end.course, end.steps
     rates = {label: own[:steps] for label, own in course.rates.items()}
     return Course(course.losses[:steps], rates, [step for step in course.skipped if step <= steps])
-
-
-@contextmanager
-def lane_fits(recipes: Sequence[Recipe]) -> Iterator[LaneFits]:
-    """Fits of one program at their first step, inside their environment.
-
-    Raises:
-        NotCapturedError: they cannot run as lanes.
-        ConfigError: the model does not run on its data; or there is not enough memory.
-
-    """
-    first = recipes[0]
-    modules = reachable_modules(first.reach())
-    alone = threads_of(_lane_settings(first).threads)
-    with alone as threads, environment(first.settings, modules) as isolation, sources_forgotten():
-        engine = start(first, isolation)
-        found = captured(engine)
-        seeded = [restarts_of(recipe, len(found.start)) for recipe in recipes]
-        demand_room(found, _lane_settings(first), max(map(len, seeded)))
-        starts = Starts(engine)
-        entrants = [_entrants(own, starts, found) for own in seeded]
-        fits = LaneFits(recipes, engine, found, entrants)
-        capturing(fits.trace)
-        if _lane_settings(first).threads is None and fits.numbers >= WORTH_THREADS:
-            torch.set_num_threads(threads)
-        try:
-            yield fits
-        finally:
-            fits.close()
-
-
-def _entrants(restarts: Sequence[Recipe], starts: Starts, found: Captured) -> list[Entrant]:
-    """A recipe's fits; its own alone if others, for which nobody asked, cannot be lanes beside it."""
-    entrants: list[Entrant] = []
-    for recipe in restarts:
-        try:
-            entrants.append(Entrant.of(recipe, starts.of(recipe), starts.optimization(recipe), found))
-        except NotCapturedError:
-            if not entrants or _lane_settings(recipe).restarts is not None:
-                raise
-            return entrants[:1]
-    return entrants
-
-
-@contextmanager
-def threads_of(count: int | None) -> Iterator[int]:
-    """Inside, torch has so many threads, or one if nothing is said; gives how many it had."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or 1)
-    try:
-        yield before
-    finally:
-        torch.set_num_threads(before)
-
-
-def restarts_of(recipe: Recipe, size: int) -> list[Recipe]:
-    """The recipe under each of its seeds: its own first."""
-    settings = _lane_settings(recipe)
-    count = settings.restarts or (RESTARTS if size <= SMALL else 1)
-    return [recipe, *(reseeded(recipe, seed) for seed in restart_seeds(settings.seed, count)[1:])]
-
-
-def _lane_settings(recipe: Recipe) -> LaneSettings:
-    assert isinstance(recipe.settings, LaneSettings)
-    return recipe.settings
-
-
-def restart_seeds(seed: int, count: int) -> list[int]:
-    """The seeds of a fit's restarts: its own first, then others that are far from those of neighbouring seeds."""
-    return [(seed + number * 0x9E3779B1) % 2**32 for number in range(count)]
-
-
-class Starts:
-    """Where recipes of one program start; each seed and start is computed once."""
-
-    def __init__(self, engine: EagerEngine) -> None:
-        self._engine = engine
-        self._first = engine.recipe
-        self._buffers = buffers_of(engine)
-        self._known: list[tuple[Recipe, Start]] = [(engine.recipe, Start.of(engine))]
-
-    def of(self, recipe: Recipe) -> Start:
-        """A recipe's start; ``NotCapturedError`` if the seed decides what is no parameter."""
-        for other, known in self._known:
-            if _starts_alike(recipe, other):
-                return known
-        try:
-            with environment(recipe.settings, reachable_modules(recipe.reach())) as isolation:
-                found = Start.of(start(recipe, isolation))
-        except ConfigError as error:
-            # Its own seed has started.
-            raise NotCapturedError(f"under seed {recipe.settings.seed}, the {error.problems[0]}") from error
-        differing = _differing(self._first.problem.model, recipe.problem.model)
-        if differing is not None:
-            raise NotCapturedError(f"the model's {differing} differs between seeds, and is no parameter")
-        if found.buffers.keys() != self._buffers.keys() or any(
-            not torch.equal(value, self._buffers[name]) for name, value in found.buffers.items()
-        ):
-            raise NotCapturedError("networks have buffers that differ between seeds")
-        self._known.append((recipe, found))
-        return found
-
-    def optimization(self, recipe: Recipe) -> Optimization:
-        """The optimizers of a recipe, over the parameters of the program."""
-        if recipe is self._first:
-            return self._engine.optimization
-        return Optimization(recipe, self._engine.modules)
-
-
-def _differing(one: Any, other: Any) -> str | None:
-    """An attribute of plain data that two instances of a class do not have in common; of networks, buffers tell."""
-    if one is other or isinstance(one, nn.Module) or type(one) is not type(other):
-        return None
-    ours, theirs = getattr(one, "__dict__", {}), getattr(other, "__dict__", {})
-    for name, mine in ours.items():
-        yours = theirs.get(name)
-        if isinstance(mine, Tensor) and isinstance(yours, Tensor):
-            if mine.shape != yours.shape or not torch.equal(mine, yours):
-                return name
-        elif isinstance(mine, bool | int | float | str) and mine != yours:
-            return name
-    return None
-
-
-def _starts_alike(one: Recipe, other: Recipe) -> bool:
-    return one.settings.seed == other.settings.seed and one.config["guide"] == other.config["guide"]

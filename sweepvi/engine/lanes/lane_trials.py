@@ -18,9 +18,10 @@ from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.compaction import moved, size_to_go_on
 from sweepvi.engine.lanes.entrant import Entrant
 from sweepvi.engine.lanes.failure import why_not_finite
-from sweepvi.engine.lanes.lane_fits import LADDER, Starts
+from sweepvi.engine.lanes.lane_fits import LADDER
 from sweepvi.engine.lanes.memory import CHUNK, most_lanes
 from sweepvi.engine.lanes.scoring import LaneScorer
+from sweepvi.engine.lanes.starts import Starts
 from sweepvi.engine.lanes.update import Plan, form
 from sweepvi.engine.score import SCORE_SEED, predictive_log_density
 from sweepvi.engine.trial_run import start

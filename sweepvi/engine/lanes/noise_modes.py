@@ -16,7 +16,9 @@ TRACEABLE: frozenset[Mode] = frozenset({"fresh", "fixed", "antithetic"})
 """Modes that may be part of a traced step; others are filled outside."""
 
 
-def noise_of_steps(layout: NoiseLayout, mode: Mode, seeds: Tensor, steps: Tensor) -> dict[Sort, Tensor]:
+def noise_of_steps(
+    layout: NoiseLayout, mode: Mode, seeds: Tensor, steps: Tensor, stream: int = 0
+) -> dict[Sort, Tensor]:
     """The noise of steps, as :meth:`NoiseLayout.filled`; a function of seed, step and place of a draw alone.
 
     * ``fresh``: steps are independent, so each gradient is unbiased given all before it.
@@ -34,14 +36,15 @@ def noise_of_steps(layout: NoiseLayout, mode: Mode, seeds: Tensor, steps: Tensor
     not independent of this step's. That bias is of the order of the step size, and vanishes with it.
     """
     if mode == "sobol":
+        assert stream == 0, "there is one sequence"
         return sobol_noise(layout, seeds, steps)
     if mode == "fresh":
-        return layout.filled(seeds, steps)
+        return layout.filled(seeds, steps, stream)
     if mode == "fixed":
-        first = layout.filled(seeds, torch.zeros_like(steps[:1]))
+        first = layout.filled(seeds, torch.zeros_like(steps[:1]), stream)
         return {sort: numbers.expand(len(steps), -1, -1).contiguous() for sort, numbers in first.items()}
     mirrored = (steps % 2 == 1).view(len(steps), -1, 1)
-    found = layout.filled(seeds, steps - steps % 2)
+    found = layout.filled(seeds, steps - steps % 2, stream)
     return {sort: torch.where(mirrored, _mirror(sort, numbers), numbers) for sort, numbers in found.items()}
 
 

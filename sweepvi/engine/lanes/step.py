@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from sweepvi.engine.fits import SKIPS_IN_A_ROW
 from sweepvi.engine.lanes.captured import Captured
 from sweepvi.engine.lanes.noise import Sort
+from sweepvi.engine.lanes.rank_lanes import RankLanes
 from sweepvi.engine.lanes.update import Update
 from sweepvi.optim.rule import Slots
 
@@ -94,11 +95,12 @@ class Step:
         captured: the loss.
         update: the optimizers.
         numbers: what else differs between lanes.
+        together: over whom gradients are averaged.
 
     """
 
-    def __init__(self, captured: Captured, update: Update, numbers: LaneNumbers) -> None:
-        self.captured, self.update, self.numbers = captured, update, numbers
+    def __init__(self, captured: Captured, update: Update, numbers: LaneNumbers, together: RankLanes) -> None:
+        self.captured, self.update, self.numbers, self.together = captured, update, numbers, together
 
     def __call__(self, state: LaneState, given: StepInput) -> tuple[LaneState, Seen]:
         """The state after the step, and what is recorded of it."""
@@ -106,6 +108,7 @@ class Step:
         grad, loss, estimator = self.captured.gradients(
             state.arena, state.estimator, numbers.estimator, given.noise, given.rows
         )
+        grad, loss, estimator = self.together.averaged(grad, loss, estimator)
         running = state.alive & (state.done < torch.minimum(numbers.last, given.until))
         finite = torch.isfinite(loss)[:, None] & torch.isfinite(grad).all(-1, keepdim=True)
         moves, fails = running & finite, running & ~finite

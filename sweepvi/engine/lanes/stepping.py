@@ -197,7 +197,8 @@ class Stepping:
             self._tiers.close()
 
     def _filled(self, chunk: ChunkInput, steps: Tensor) -> StepInput:
-        noise = noise_of_steps(self._step.captured.draws.noise, self._settings.noise, chunk.seeds, steps)
+        layout, stream = self._step.captured.draws.noise, self._step.together.noise_stream()
+        noise = noise_of_steps(layout, self._settings.noise, chunk.seeds, steps, stream)
         return StepInput(noise, chunk.rows, chunk.factors, chunk.until)
 
     def _traced(self, state: LaneState, chunk: ChunkInput) -> Stepped:
