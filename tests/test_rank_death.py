@@ -26,8 +26,10 @@ def demand_equal(cut, whole):
     assert (result["status"], result["world_size"], result["ranks_agree"]) == ("finished", 2, True)
 
 
-def test_a_rank_is_killed_and_the_fit_resumes(tmp_path):
-    processes = start(str(HERE / "rank_death.py"), str(tmp_path))
+@pytest.mark.parametrize("engine", ["eager", "lanes"])
+def test_a_rank_is_killed_and_the_fit_resumes(engine, tmp_path):
+    program = str(HERE / "rank_death.py"), str(tmp_path), engine
+    processes = start(*program)
     processes[1].wait(timeout=240)
     died = time.monotonic()
     [(first, _, said), (other, _, _)] = ended(processes)
@@ -38,11 +40,11 @@ def test_a_rank_is_killed_and_the_fit_resumes(tmp_path):
     assert not (tmp_path / "cut/result.json").exists()
 
     # Another number of ranks would draw other numbers.
-    [(status, _, said)] = ended(start(str(HERE / "rank_death.py"), str(tmp_path), "resume", ranks=1))
+    [(status, _, said)] = ended(start(*program, "resume", ranks=1))
     assert status == 1
     assert "the run to resume was on 2 ranks, this is on 1" in said
 
-    for status, _, said in ended(start(str(HERE / "rank_death.py"), str(tmp_path), "resume")):
+    for status, _, said in ended(start(*program, "resume")):
         assert status == 0, said
     demand_equal(tmp_path / "cut", tmp_path / "whole")
 
