@@ -172,3 +172,19 @@ def test_a_users_folder_adds_options(tmp_path):
     made = config.compose(["optimizer=careful"], tmp_path)
     assert made.problems == []
     assert made.config["optimizer"] == {"name": "clipped_adam", "lr": 0.001, "clip_norm": 1.0}
+
+
+def test_what_preset_and_experiment_choose_both_is_asked_for():
+    both = ["experiment=radon_uranium", "preset=laplace_flow"]
+    said = [str(problem) for problem in config.compose(both).problems]
+    assert len(said) == 2
+    assert "chooses guide=auto_real_nvp" in said[0]
+    assert "experiment=radon_uranium chooses guide=auto_multivariate_normal" in said[0]
+    assert "scheduler=cosine" in said[1]
+    assert "scheduler=exponential" in said[1]
+    made = config.compose([*both, "guide=auto_iaf_normal", "scheduler=cosine"])
+    assert made.problems == []
+    assert [made.config[group]["name"] for group in ("guide", "scheduler")] == ["auto_iaf_normal", "cosine"]
+    # Alike, or where only one of them chooses, there is nothing to ask.
+    assert config.compose(["experiment=radon_uranium", "preset=auto"]).problems == []
+    assert config.compose(["experiment=posteriordb/arK", "preset=laplace_flow"]).problems == []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweepvi.config.locate import CODE_KEYS, SEARCH, SELECTIONS, SWEEPING, conf_dir, options
+from sweepvi.config.locate import CODE_KEYS, SEARCH, SELECTIONS, SWEEPING, conf_dir, options, selected_by
 from sweepvi.errors import Problem
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def compose(
         if made.preset is not None and (own := read.selected.keys() - {*SELECTIONS, *SWEEPING}):
             made.config |= _without_preset(own, [*search, *given], chosen, read.values)
         made.problems += [*_stray_code(made.config, read.values), *_unpackaged(made.config)]
+        made.problems += _chosen_twice(chosen, extra)
         for group in SELECTIONS:
             made.config.pop(group, None)
         made.sweeping = {group: made.config.pop(group) for group in SWEEPING if group in made.config}
@@ -198,6 +199,23 @@ def _keyless(config: DictConfig, key: str, value: Any) -> Problem | None:
         if node is not None and not isinstance(node, DictConfig):
             return Problem.of(key, value, f"{parent} has no keys of its own")
     return None
+
+
+def _chosen_twice(chosen: Mapping[str, str], extra: Path | None) -> list[Problem]:
+    """Groups of which preset and experiment choose different options, where the command line does not decide."""
+    if not {*SELECTIONS} <= chosen.keys():
+        return []
+    one, other = (selected_by(group, chosen[group], extra) for group in SELECTIONS)
+    return [
+        Problem.of(
+            "preset",
+            chosen["preset"],
+            f"chooses {group}={one[group]}, and experiment={chosen['experiment']} chooses {group}={other[group]}; "
+            f"say which",
+        )
+        for group in one
+        if group in other and group not in chosen and one[group] != other[group]
+    ]
 
 
 def _stray_code(config: Mapping[str, Any], values: Mapping[str, Any]) -> list[Problem]:

@@ -39,3 +39,15 @@ def options(group: str, extra: Path | None = None) -> list[str]:
     patterns = ("*.yaml", "*/*.yaml") if group in SELECTIONS else ("*.yaml",)
     files = ((folder, file) for folder in folders for pattern in patterns for file in folder.glob(pattern))
     return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
+
+
+def selected_by(selection: str, option: str, extra: Path | None = None) -> dict[str, str]:
+    """The options of other groups that a preset or an experiment chooses, by group."""
+    import yaml
+
+    paths = [folder / selection / f"{option}.yaml" for folder in (conf_dir(), extra) if folder is not None]
+    file = next((path for path in paths if path.is_file()), None)
+    node = yaml.safe_load(file.read_text(encoding="utf-8")) if file is not None else None
+    entries = node.get("defaults") if isinstance(node, dict) else None
+    pairs = [pair for entry in entries or () if isinstance(entry, dict) for pair in entry.items()]
+    return {str(key).removeprefix("override").strip(" /"): str(value) for key, value in pairs}
