@@ -71,14 +71,19 @@ def started():
 
 def serve(place):
     """Fork for everyone who asks, until killed."""
+    import arviz_stats.base.array
+    import hydra.core.override_parser.overrides_parser
+    import matplotlib.figure
+    import omegaconf.grammar_parser
+    import optuna
     import pyro
-    import torch
+    import torch._dynamo
 
     import sweepvi.cli
     import sweepvi.engine
     import sweepvi.report
 
-    del pyro, sweepvi
+    del arviz_stats, hydra, matplotlib, omegaconf, optuna, pyro, sweepvi
     torch.set_num_threads(1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listening = socket.socket(socket.AF_UNIX)
@@ -122,7 +127,8 @@ def run(arguments, folder, environment):
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    kind, *rest = arguments
+    # torchrun asks for output without buffers; this one is flushed at the end.
+    kind, *rest = arguments = [argument for argument in arguments if argument != "-u"]
     try:
         if kind == "-m":
             sys.argv, sys.path[0] = rest, folder

@@ -8,6 +8,7 @@ import json
 import pyro
 import pytest
 import torch
+from fork_server import started
 from pyro.infer import Trace_ELBO
 from pyro.optim.adagrad_rmsprop import AdagradRMSProp
 from pyro.optim.clipped_adam import ClippedAdam
@@ -29,7 +30,7 @@ BACKENDS = [
 
 def on_ranks(backend, folder, *words):
     """What each rank has told: name of the fit → result."""
-    for status, out, errors in run(SCRIPT, backend, str(folder), *words, by=backend):
+    for status, out, errors in run(SCRIPT, backend, str(folder), *words, by=backend, python=started()):
         assert status == 0, out + errors
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 

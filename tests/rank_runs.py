@@ -32,16 +32,16 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start(*command, ranks=2, by="gloo", cwd=None, **more):
+def start(*command, ranks=2, by="gloo", cwd=None, python=sys.executable, **more):
     """Processes of ``python COMMAND``, one a rank; or, for Horovod, one that starts them."""
     port = free_port()
     environments = [environment(rank, ranks, port, **more) for rank in range(ranks)]
     if by == "horovod":
-        starter = ["-m", "horovod.runner.launch", "-np", str(ranks), "--gloo", sys.executable]
+        starter = ["-m", "horovod.runner.launch", "-np", str(ranks), "--gloo", python]
         command, environments = [*starter, *command], [_without_ranks(environments[0])]
     return [
         subprocess.Popen(
-            [sys.executable, *command],
+            [python, *command],
             env=own,
             cwd=cwd,
             stdin=subprocess.DEVNULL,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -64,7 +62,7 @@ def reader(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reader")
     with fork_server(tmp_path_factory.mktemp("bin")) as python:
         torchrun = python.with_name("torchrun")
-        torchrun.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m torch.distributed.run "$@"\n')
+        torchrun.write_text(f'#!/bin/sh\nPYTHON_EXEC={python} exec {python} -m torch.distributed.run "$@"\n')
         torchrun.chmod(0o755)
         path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
         yield folder, {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
