@@ -7,7 +7,7 @@ from typing import Any
 import jax  # pyright: ignore[reportMissingImports]
 import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 
-STEPS = 2
+STEPS = 1
 """Steps of the solver between two times."""
 
 PREY = (0.0792036964311957, 0.353172906049774, -0.0420650803577195)
