@@ -43,11 +43,12 @@ FIRST = next(line for language, line in STEPS if language == "bash")
 
 
 def shortened(line):
-    """A fit of fewer steps, where nothing that these tests look at is said of its numbers."""
+    """A fit of fewer steps, or a sweep of fewer trials, where nothing that these tests look at is said of its numbers."""
     is_fit = re.match(r"(python|torchrun .*) -m sweepvi .*=", line) and "runs/first" not in line
     if not is_fit:
         return line
     line = re.sub(r"(?<= engine\.steps=)[\d,]+", lambda steps: re.sub(r"\d(?=,|$)", "", steps[0]), line)
+    line = re.sub(r"(?<= sweep\.n_trials=)(\d+)0\b", r"\1", line)
     missing = " ".join(f"{key}={value}" for key, value in FEW.items() if f" {key}=" not in line)
     return line.replace("-m sweepvi ", f"-m sweepvi {missing} ", 1)
 
