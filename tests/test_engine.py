@@ -167,6 +167,30 @@ def test_a_numerical_failure_is_a_status(kind, tmp_path):
     assert sweepvi.FitResult.load(tmp_path / "run").status == "diverged"
 
 
+def narrow(y):
+    """Not a number beyond 3."""
+    x = pyro.sample("x", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Normal(x * torch.where(x > 3.0, math.nan, 1.0), 1.0), obs=y)
+
+
+class FarOff:
+    def __call__(self, y):
+        pyro.sample("x", dist.Normal(pyro.param("loc", torch.tensor(50.0)), 0.1))
+
+
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+def test_a_start_where_arithmetic_fails_is_a_status_too(engine):
+    result = sweepvi.fit(narrow, (torch.tensor(1.0),), guide=FarOff(), engine=engine, steps=100)
+    assert (result.status, result.steps) == ("diverged", 0)
+    assert "step 1: all parameters are finite, the largest loc with 50" in result.message
+    assert result.verdict.trust == "no"
+
+
+def test_data_with_which_arithmetic_fails_everywhere_is_an_error():
+    with pytest.raises(ConfigError, match="model: does not run on its data: ValueError: Expected parameter loc"):
+        sweepvi.fit(narrow, (torch.tensor(math.nan),), guide=FarOff(), steps=100)
+
+
 def test_skipping_leaves_one_step_out():
     result = sweepvi.fit(breaks_at([5], "nan"), on_nonfinite="skip", **{**QUICK, "score_draws": 0})
     assert result.status == "finished"

@@ -43,7 +43,7 @@ FIRST = next(line for language, line in STEPS if language == "bash")
 
 
 def shortened(line):
-    """A fit of fewer steps, or a sweep of fewer trials, where nothing that these tests look at is said of its numbers."""
+    """A fit of fewer steps, or a sweep of fewer trials, where nothing that tests look at is said of its numbers."""
     is_fit = re.match(r"(python|torchrun .*) -m sweepvi .*=", line) and "runs/first" not in line
     if not is_fit:
         return line

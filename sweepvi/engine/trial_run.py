@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import pyro
+import torch
 from pyro import poutine
 
 from sweepvi.distributed import Ranks
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.environment import device_of, dtype_of, environment
 from sweepvi.engine.geometry import place_of
+from sweepvi.engine.log_joint import started_trace
+from sweepvi.engine.numerical import MAYBE_NUMERICAL, is_numerical
 from sweepvi.engine.rank_engine import RankEngine
 from sweepvi.errors import ConfigError, Problem
+from sweepvi.geometry import Place
 from sweepvi.loading import described
 from sweepvi.programs import Isolation, reachable_modules
+from sweepvi.random_state import raw_random_state, set_raw_random_state
 from sweepvi.recipe import Recipe
 
 
@@ -30,11 +37,13 @@ def trial_run(recipe: Recipe) -> None:
 def start(recipe: Recipe, isolation: Isolation, ranks: Ranks | None = None) -> EagerEngine:
     """The engine at step 0, together with other ranks if there are some.
 
+    Where the model's arithmetic fails at the guide's start, and not elsewhere, its first step will fail: a result.
+
     ``ConfigError`` if the model or its guide does not run, or ranks have different parameters.
     """
     try:
         place = place_of(recipe)
-        engine = EagerEngine(recipe, isolation, place) if ranks is None else RankEngine(recipe, isolation, place, ranks)
+        engine = _engine(recipe, isolation, place, ranks)
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
@@ -45,6 +54,37 @@ def start(recipe: Recipe, isolation: Isolation, ranks: Ranks | None = None) -> E
     if isinstance(engine, RankEngine):
         engine.meet()
     return engine
+
+
+def _engine(recipe: Recipe, isolation: Isolation, place: Place | None, ranks: Ranks | None) -> EagerEngine:
+    def made() -> EagerEngine:
+        return EagerEngine(recipe, isolation, place) if ranks is None else RankEngine(recipe, isolation, place, ranks)
+
+    before = raw_random_state()
+    try:
+        return made()
+    except MAYBE_NUMERICAL as error:
+        if not is_numerical(error) or not _runs_at_its_median(recipe):
+            raise
+    # Parameters are those of the same start; what is not finite there goes through where nothing is validated.
+    pyro.clear_param_store()
+    set_raw_random_state(before)
+    with pyro.validation_enabled(False):
+        return made()
+
+
+def _runs_at_its_median(recipe: Recipe) -> bool:
+    """Whether the model has a finite density on its data somewhere."""
+    before = raw_random_state()
+    try:
+        problem = recipe.problem.to(dtype_of(recipe.settings), device_of(recipe.settings))
+        problem = replace(problem, model=recipe.estimator.configured(problem.model))
+        with torch.no_grad():
+            return bool(torch.isfinite(torch.as_tensor(started_trace(problem, "median").log_prob_sum())))
+    except Exception:
+        return False
+    finally:
+        set_raw_random_state(before)
 
 
 def _said(error: BaseException) -> str:
