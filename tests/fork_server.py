@@ -127,6 +127,7 @@ def run(arguments, folder, environment):
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     # torchrun asks for output without buffers; this one is flushed at the end.
     kind, *rest = arguments = [argument for argument in arguments if argument != "-u"]
     try:

@@ -1,5 +1,6 @@
 """Bad input: one message that names every offending key and what would be valid, status 2, nothing written."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 import torch
+from fork_server import started
 from safetensors.torch import save
 
 from sweepvi import api, registry
@@ -918,8 +920,9 @@ def test_exit_status_of_the_process(arguments, says, template, tmp_path):
         shutil.copy(template / name, tmp_path)
     before = content(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-B", "-m", "sweepvi", *arguments],
+        [started(), "-m", "sweepvi", *arguments],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fork_server import started
 from rank_runs import HERE, ended, start
 from safetensors.torch import load_file
 
@@ -29,22 +30,22 @@ def demand_equal(cut, whole):
 @pytest.mark.parametrize("engine", ["eager", "lanes"])
 def test_a_rank_is_killed_and_the_fit_resumes(engine, tmp_path):
     program = str(HERE / "rank_death.py"), str(tmp_path), engine
-    processes = start(*program)
+    processes = start(*program, python=started())
     processes[1].wait(timeout=240)
     died = time.monotonic()
     [(first, _, said), (other, _, _)] = ended(processes)
     assert time.monotonic() - died < SOON
-    assert (first, other) == (1, -signal.SIGKILL)
+    assert (first, other) == (1, 128 + signal.SIGKILL)
     assert said.startswith("sweepvi (rank 0): another rank is gone")
     assert "Traceback" not in said
     assert not (tmp_path / "cut/result.json").exists()
 
     # Another number of ranks would draw other numbers.
-    [(status, _, said)] = ended(start(*program, "resume", ranks=1))
+    [(status, _, said)] = ended(start(*program, "resume", ranks=1, python=started()))
     assert status == 1
     assert "the run to resume was on 2 ranks, this is on 1" in said
 
-    for status, _, said in ended(start(*program, "resume")):
+    for status, _, said in ended(start(*program, "resume", python=started())):
         assert status == 0, said
     demand_equal(tmp_path / "cut", tmp_path / "whole")
 
