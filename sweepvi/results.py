@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save
@@ -20,13 +19,11 @@ from sweepvi.diagnostics import elbo_score
 from sweepvi.engine import Checkpoint, Outcome, Snapshot, restored
 from sweepvi.engine.environment import environment
 from sweepvi.engine.full_data import coverage
-from sweepvi.engine.marginal import posterior_trace, sums_out
 from sweepvi.engine.outcome import Restart
-from sweepvi.engine.score import log_weight_of, traces
+from sweepvi.engine.posterior_draws import LOG_WEIGHT, posterior_draws
 from sweepvi.errors import Problem as Complaint
 from sweepvi.errors import SweepviError, raise_if
 from sweepvi.estimators import Trace
-from sweepvi.estimators.sites import WHITENED, is_placed
 from sweepvi.evidence import evidence_of
 from sweepvi.files import write_atomically
 from sweepvi.guides.custom import GivenGuide
@@ -34,7 +31,6 @@ from sweepvi.guides.guide import Program
 from sweepvi.optim import ClippedAdamRule
 from sweepvi.partition import Single
 from sweepvi.posterior import Posterior
-from sweepvi.private import is_deterministic, is_minibatch, is_subsample
 from sweepvi.problem import Problem, given_problem
 from sweepvi.programs import Fitted, FittedProgram
 from sweepvi.provenance import git_commit, versions
@@ -199,22 +195,11 @@ class FitResult:
     def _sampled(self, n: int, seed: int, weighed: bool) -> tuple[dict[str, Tensor], Tensor]:
         """Draws by site, [n, …] each; and their log weights, float64, [n], or none."""
         run = self._demand_runnable()
-        draws: dict[str, list[Tensor]] = {}
-        log_weights: list[float] = []
         programs = run.fitted.programs
         with environment(run.settings, run.fitted.modules, run.fitted.state), run.fitted.late(), torch.no_grad():
             seen = coverage(programs, run.problem)
-            pyro.set_rng_seed(seed)
-            for _ in range(n):
-                with seen.plates():
-                    model, guide = traces(programs, run.problem)
-                    if weighed:
-                        log_weights.append(float(log_weight_of(programs, run.problem, model, guide)))
-                    drawn = _drawn(programs, run.problem, model, guide)
-                for name, value in drawn.items():
-                    draws.setdefault(name, []).append(value)
-        stacked = {name: torch.stack(values) for name, values in draws.items()}
-        return stacked, torch.tensor(log_weights, dtype=torch.float64)
+            draws = posterior_draws(programs, run.problem, n, seed, seen, weighed)
+        return draws, draws.pop(LOG_WEIGHT, torch.empty(0, dtype=torch.float64)).cpu()
 
     @contextmanager
     def fitted(self) -> Iterator[None]:
@@ -440,19 +425,3 @@ _UNUSED: dict[str, Any] = {
     "partition": Single(),
     "stop": Steps(),
 }
-
-
-def _drawn(programs: Mapping[str, Any], problem: Problem, model: Any, guide: Any) -> dict[str, Tensor]:
-    """A posterior draw: the guide's latent variables, those summed over, and what the model computes from them."""
-    if sums_out(model, guide):
-        model = posterior_trace(programs, problem, model, guide)
-    nodes: Any = model.nodes.items()
-    sites: dict[str, Any] = {name: site for name, site in nodes if site["type"] == "sample"}
-    wanted = (name for name, site in sites.items() if _is_drawn(site))
-    return {name: sites[name]["value"].detach() for name in wanted}
-
-
-def _is_drawn(site: Any) -> bool:
-    if is_subsample(site):
-        return is_minibatch(site)
-    return site["name"] != WHITENED and (not site["is_observed"] or is_deterministic(site) or is_placed(site))
