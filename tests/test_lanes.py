@@ -360,6 +360,28 @@ class TestWhatCannotBeCaptured:
             captured(EagerEngine(made, isolation))
 
 
+@pytest.mark.parametrize(("error", "noticed"), [(1e-7, False), (1e-2, True)])
+def test_a_gradient_may_differ_as_roundings_do(error, noticed, monkeypatch):
+    """Of a program that turns one rounding of a parameter into many of its gradient, and the same of a plain one."""
+
+    def shaky():
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.factor("waves", 1e-9 * (1e9 * x).sin())
+
+    def plain():
+        pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    gradients = capturing.Captured.gradients
+
+    def faulty(self, *args):
+        gradient, loss, state = gradients(self, *args)
+        return gradient * (1.0 + error), loss, state
+
+    monkeypatch.setattr(capturing.Captured, "gradients", faulty)
+    found = [sweepvi.fit(model, steps=100, score_draws=0, dtype="float64").engine for model in (shaky, plain)]
+    assert found == ["eager" if noticed else "lanes", "eager"]
+
+
 def test_nothing_stays_changed():
     before = torch.distributions.Distribution._validate_args, torch.get_rng_state(), torch.get_num_threads()
     dirichlet = torch.distributions.dirichlet._Dirichlet

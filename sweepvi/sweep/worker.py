@@ -246,13 +246,13 @@ class Worker:
         return tasks, failed
 
     def _refused(self, event: Refused) -> Lost | None:
-        """A fit that cannot be a lane beside the others runs by itself, if the settings leave that open."""
+        """A fit that cannot be a lane beside the others is a program of its own, if the settings leave that open."""
         from sweepvi.settings import AutoSettings
 
         order = self._orders[event.key]
         if not isinstance(self._recipes.of(order).settings, AutoSettings):
             return Lost(event.key, _NO_LANES.format(event.reason), alone=True)
-        program = self._programs.setdefault(order.program + _EAGERLY, _Program(eager=event.reason))
+        program = self._programs.setdefault(f"{order.program}, trial {event.key}", _Program())
         program.waiting.append(order)
         return None
 
@@ -280,9 +280,6 @@ class Worker:
                 _save(order, event, event.kept, done)
             return done
         return Lost(event.key, event.message, alone=True)
-
-
-_EAGERLY = " eagerly"
 
 
 class _Recipes:
