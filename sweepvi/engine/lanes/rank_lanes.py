@@ -118,7 +118,9 @@ class RankLanes:
         return grad, loss.squeeze(-1), dict(zip(state, averages, strict=True))
 
     def average(self, tensor: Tensor) -> Tensor:
-        """The average of what the ranks have."""
+        """The average of what the ranks have, of the shape of each."""
+        if self.alone:
+            return tensor
         found = tensor.clone()
         self.ranks.average_(found)
         return found
