@@ -26,6 +26,7 @@ from pyro.ops.rings import MarginalRing
 from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_batchedtensor
 from torch.fx import graph_module
 
 # One call for many small tensors: the public way is a Python call each. torch.optim is built on these.
@@ -112,6 +113,13 @@ def as_parameter(tensor: Tensor) -> Tensor:
     """The tensor, which is an ``nn.Parameter`` from now on by ``isinstance``; making one would cut it off its graph."""
     tensor._is_param = True  # pyright: ignore[reportAttributeAccessIssue]
     return tensor
+
+
+def carries_gradient(tensor: Tensor) -> bool:
+    """Whether a tensor is differentiated; one that a ``vmap`` maps over within a gradient says that it is not."""
+    while is_batchedtensor(tensor):
+        tensor = get_unwrapped(tensor)
+    return tensor.requires_grad
 
 
 class _Dirichlet:

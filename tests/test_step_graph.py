@@ -1,4 +1,7 @@
-"""A traced step gives the bits of the function that it was traced from, with less to do."""
+"""A traced step gives what the function that it was traced from gives, with less to do.
+
+To the last bit, but for sums of products, which take one rounding less.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.engine.lanes.replay import same_bits
 
 K, D = 3, 4
+
+ROUNDINGS = 4 * torch.finfo(torch.float32).eps
 
 
 def inputs(seed=0):
@@ -35,18 +40,22 @@ def traced(held=True):
     return StepGraph.traced(step, *inputs(), held=[rate] if held else []), step, rate, data
 
 
-def demand_equal(graph, step, state, given):
+def demand_equal(graph, step, state, given, bits=True):
+    off = 0.0 if bits else ROUNDINGS
     for _ in range(5):
         found, expected = graph(state, given), step(*state, *given)
         for ours, theirs in zip(found, expected, strict=True):
-            assert all(same_bits(one, other) for one, other in zip(ours, theirs, strict=True))
+            for one, other in zip(ours, theirs, strict=True):
+                assert one.stride() == other.stride()
+                torch.testing.assert_close(one, other, rtol=off, atol=off, equal_nan=True)
+                assert bool((torch.signbit(one) == torch.signbit(other)).all())
         state = found[0]
 
 
-def test_replayed_steps_have_the_functions_bits_on_other_values_too():
+def test_replayed_steps_are_the_functions_on_other_values_too():
     graph, step, _, _ = traced()
-    demand_equal(graph, step, *inputs())
-    demand_equal(graph, step, *inputs(1))
+    demand_equal(graph, step, *inputs(), bits=False)
+    demand_equal(graph, step, *inputs(1), bits=False)
 
 
 def test_values_that_are_not_finite_and_negative_zeros_pass_through():
@@ -57,7 +66,7 @@ def test_values_that_are_not_finite_and_negative_zeros_pass_through():
     graph = StepGraph.traced(step, [x], [given])
     demand_equal(graph, step, [x], [given])
     # x + 0 is no x where that is -0: it has to stay.
-    assert graph.node_count == 3
+    assert graph.node_count == 2
 
 
 def test_a_tensor_that_is_handed_in_twice_is_two_inputs():
@@ -75,7 +84,7 @@ def test_a_fault_in_the_graph_shows():
         if node.target is torch.ops.aten.sub.Tensor:
             node.target = torch.ops.aten.add.Tensor
     with pytest.raises(AssertionError):
-        demand_equal(graph, step, *inputs())
+        demand_equal(graph, step, *inputs(), bits=False)
 
 
 def test_what_is_repeated_or_known_is_not_computed_in_a_step():
@@ -91,10 +100,10 @@ def test_what_is_repeated_or_known_is_not_computed_in_a_step():
 def test_held_tensors_can_be_replaced_and_others_are_never_written_as_numbers():
     graph, _, rate, data = traced()
     graph.hold([torch.full_like(rate, 0.3)])
-    demand_equal(graph, step_of(torch.full_like(rate, 0.3), data), *inputs())
+    demand_equal(graph, step_of(torch.full_like(rate, 0.3), data), *inputs(), bits=False)
     graph, _, rate, data = traced(held=False)
     with pytest.raises(AssertionError):
-        demand_equal(graph, step_of(torch.full_like(rate, 0.3), data), *inputs())
+        demand_equal(graph, step_of(torch.full_like(rate, 0.3), data), *inputs(), bits=False)
 
 
 def test_inputs_stay_as_they_are():
@@ -160,4 +169,4 @@ def test_functions_with_derivatives_of_their_own(writes):
         return [x - 0.01 * gradient, count + 1], [gradient.sum(-1)]
 
     state, given = inputs()
-    demand_equal(StepGraph.traced(step, state, given), step, state, given)
+    demand_equal(StepGraph.traced(step, state, given), step, state, given, bits=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweepvi.config.locate import CODE_KEYS, SEARCH, SELECTIONS, SWEEPING, conf_dir, options, selected_by
+from sweepvi.config.by_hydra import by_hydra, said
+from sweepvi.config.locate import CODE_KEYS, SEARCH, SELECTIONS, SWEEPING, options, selected_by
 from sweepvi.errors import Problem
 
 if TYPE_CHECKING:
@@ -98,14 +98,6 @@ def _without_preset(
     return {group: plain[group] for group in groups if group in plain}
 
 
-def version_base() -> dict[str, str]:
-    """The argument that Hydra 1.3 wants and 1.4 warns of."""
-    import hydra
-
-    major, minor = hydra.__version__.split(".")[:2]
-    return {"version_base": "1.3"} if (int(major), int(minor)) < (1, 4) else {}
-
-
 def _path_text(folder: Path) -> str:
     from sweepvi.config.overrides import quoted
 
@@ -114,52 +106,16 @@ def _path_text(folder: Path) -> str:
 
 def _composed(sure: list[str], unsure: list[str], problems: list[Problem]) -> DictConfig | None:
     """Compose by Hydra; if an override in ``unsure`` stands in the way, say which, and go on without it."""
-    whole = _by_hydra([*sure, *unsure])
+    whole = by_hydra([*sure, *unsure])
     if not isinstance(whole, Problem):
         return whole
-    refused = {text: found for text in unsure if isinstance(found := _by_hydra([*sure, text]), Problem)}
+    refused = {text: found for text in unsure if isinstance(found := by_hydra([*sure, text]), Problem)}
     problems += [Problem(text, problem.message) for text, problem in refused.items()] or [whole]
-    rest = _by_hydra([*sure, *(text for text in unsure if text not in refused)])
+    rest = by_hydra([*sure, *(text for text in unsure if text not in refused)])
     if isinstance(rest, Problem):
         problems += [rest] if refused else []
         return None
     return rest
-
-
-def _by_hydra(overrides: list[str]) -> DictConfig | Problem:
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        with _outside_of_hydra(), hydra.initialize_config_dir(str(conf_dir()), job_name="sweepvi", **version_base()):
-            composed = hydra.compose("config", overrides=overrides, return_hydra_config=True)
-            _ = composed.hydra.mode, str(composed.hydra.run.dir), str(composed.hydra.sweep.dir)
-            return composed
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
-        return Problem("configuration", _said_by_hydra(error))
-
-
-@contextmanager
-def _outside_of_hydra() -> Iterator[None]:
-    """Inside, Hydra is not running a job, though one may be: it refuses to compose within one."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    running = GlobalHydra.instance()
-    before, running.hydra = running.hydra, None
-    try:
-        yield
-    finally:
-        running.hydra = before
-
-
-def _said_by_hydra(error: BaseException) -> str:
-    """Hydra's message in one line; its cause says what, it says where."""
-    errors = [error] if error.__cause__ is None else [error, error.__cause__]
-    lines = [line.strip() for one in errors for line in str(one).splitlines()]
-    return " ".join(
-        line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))
-    )
 
 
 def _resolved(composed: DictConfig, values: Mapping[str, Any], problems: list[Problem]) -> tuple[dict[str, Any], bool]:
@@ -182,7 +138,7 @@ def _resolved(composed: DictConfig, values: Mapping[str, Any], problems: list[Pr
                 return {str(key): value for key, value in plain.items()}, interpolated
             except OmegaConfBaseException as error:
                 key = str(error.full_key or "")
-                problems.append(Problem(key or "configuration", _said_by_hydra(error)))
+                problems.append(Problem(key or "configuration", said(error)))
                 if not key or OmegaConf.is_missing(config, key):
                     return {}, interpolated
                 OmegaConf.update(config, key, "???", merge=False)

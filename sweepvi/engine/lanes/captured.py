@@ -122,9 +122,8 @@ class Captured:
         # Where lanes share a minibatch, a stand-in takes the place of one a lane.
         own = [each if each.dim() > 1 else each.new_zeros(len(arena)) for each in rows]
         numbers = {name: number.to(arena.dtype) for name, number in numbers.items()}
-        both: Any = grad_and_value(lane, has_aux=True)
-        if self.of_particle is not None:
-            both = self._over_particles(both)
+        whole = lane if self.of_particle is None else self._over_particles(lane)
+        both: Any = grad_and_value(whole, has_aux=True)
         gradient, (_, (loss, after)) = vmap(both, randomness="error")(arena, dict(state), numbers, dict(noise), own)
         return gradient, loss.detach(), after
 
@@ -153,12 +152,15 @@ class Captured:
         return draws.served(lambda: self.evaluation(self.unpacked(row), state, numbers), noise, rows)
 
     def _over_particles(self, of_one: Callable[..., Any]) -> Callable[..., Any]:
-        """Gradient, loss and state of a lane as means over its particles, of those of one."""
+        """Surrogate and loss of a lane as means over its particles, of those of one.
+
+        The mean is differentiated, not its terms: there is no gradient of all parameters for each particle.
+        """
 
         def of_all(row: Tensor, state: Any, numbers: Any, noise: Any, rows: Any) -> Any:
             alone = vmap(lambda noise: of_one(row, state, numbers, noise, rows), randomness="error")
-            gradients, (_, (losses, _)) = alone(self._by_particle(noise))
-            return gradients.mean(0), (losses.mean(0), (losses.mean(0), {}))
+            surrogates, (losses, _) = alone(self._by_particle(noise))
+            return surrogates.mean(0), (losses.mean(0), {})
 
         return of_all
 

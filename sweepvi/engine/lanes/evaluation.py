@@ -23,7 +23,14 @@ from torch.overrides import TorchFunctionMode
 
 from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
 from sweepvi.estimators.frozen import fixing_by
-from sweepvi.private import as_parameter, constraints_table, tensor_tables, transformable, unconstrained_params
+from sweepvi.private import (
+    as_parameter,
+    carries_gradient,
+    constraints_table,
+    tensor_tables,
+    transformable,
+    unconstrained_params,
+)
 from sweepvi.problem import Problem
 
 
@@ -167,6 +174,9 @@ def _log_sigmoid(x: Tensor) -> Tensor:
 _DATA = Tensor.data.__get__  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
 """What reading a tensor's ``data`` calls; transforms do not know it."""
 
+_REQUIRES_GRAD = Tensor.requires_grad.__get__  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
+"""What reading ``requires_grad`` calls, by which estimators ask whether there is something to differentiate."""
+
 
 class NotedBackward(TorchFunctionMode):
     """Inside, ``backward`` is noted and not run, and a value that leaves the tensors stays one."""
@@ -184,6 +194,8 @@ class NotedBackward(TorchFunctionMode):
             return args[0].detach()
         if func is Tensor.requires_grad_:
             return args[0]
+        if func == _REQUIRES_GRAD:
+            return carries_gradient(args[0])
         if func is logsigmoid and args[0].is_cuda:
             return _log_sigmoid(args[0])
         return func(*args, **({} if kwargs is None else kwargs))

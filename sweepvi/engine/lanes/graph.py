@@ -20,6 +20,8 @@ from sweepvi.engine.lanes.graph_passes import (
     without_repetitions,
     without_unchanged,
 )
+from sweepvi.engine.lanes.graph_rewrites import with_fewer_shapes, with_fewer_signs, with_sums_of_products
+from sweepvi.engine.lanes.graph_writes import without_simple_writes
 from sweepvi.engine.lanes.replay import replayed
 from sweepvi.private import quickly_traced
 
@@ -72,6 +74,7 @@ class StepGraph:
             # A tensor that is handed in twice would be one input, for good; two views of it are two.
             leaves = [leaf.detach() for leaf in (*state, *given)]
             traced = make_fx(flat)(*leaves)
+            without_simple_writes(traced.graph)
             if not is_pure(traced.graph):
                 # Writes into tensors become new tensors: repeated, moved or compiled, an operation is then the same.
                 # From operations, because an autograd.Function has no such rule.
@@ -163,6 +166,11 @@ def _split(traced: GraphModule, inputs: int, held: list[Tensor]) -> tuple[GraphM
     )
     values = {node: value for node, value in values.items() if isinstance(value, Tensor)}
     with_numbers(graph, values)
+    without_unchanged(graph)
+    without_repetitions(graph)
+    with_fewer_signs(graph)
+    with_sums_of_products(graph)
+    with_fewer_shapes(graph)
     without_unchanged(graph)
     without_repetitions(graph)
     graph.eliminate_dead_code()

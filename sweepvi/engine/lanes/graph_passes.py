@@ -20,8 +20,10 @@ FOLDED_BYTES = 1 << 20
 """What depends on no input of a graph is computed once if it is no larger than this, or than what it is made of."""
 
 _UNCHANGED = {
-    op.default for op in (aten.detach, aten.alias, aten.clone, aten.lift_fresh, aten.lift_fresh_copy, aten.view)
-} | {aten._to_copy.default, aten.expand.default, aten.reshape.default, aten.contiguous.default, aten.slice.Tensor}
+    *(op.default for op in (aten.detach, aten.alias, aten.clone, aten.lift_fresh, aten.lift_fresh_copy, aten._to_copy)),
+    *(op.default for op in (aten.view, aten._unsafe_view, aten.reshape, aten.expand, aten.permute, aten.contiguous)),
+    *(aten.transpose.int, aten.squeeze.dim, aten.squeeze.dims, aten.slice.Tensor),
+}
 """Operations whose result, where it looks like their first argument, is that argument."""
 
 _FILLED: dict[Any, float] = {aten.zeros_like.default: 0.0, aten.ones_like.default: 1.0, aten.new_zeros.default: 0.0}
