@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import logging
 import os
 import pty
 import random
@@ -26,6 +27,7 @@ from fork_server import started
 from safetensors.torch import load_file
 
 import sweepvi
+from sweepvi import cli
 from sweepvi.cli import main
 
 FILES = {
@@ -457,3 +459,27 @@ def test_the_printed_command_repeats_a_run_of_the_users_model(tmp_path):
     runs = [folder / re.search(r"^saved in (.+)$", text, re.MULTILINE)[1] for text in (out, again)]
     assert runs[0] != runs[1]
     assert numbers(runs[0]) == numbers(runs[1])
+
+
+@pytest.mark.parametrize("said", [None, "5"])
+def test_threads_that_wait_leave_the_processor_soon_unless_the_user_says_otherwise(monkeypatch, said):
+    """Torch reads it when it is loaded, which no command does before (``test_layers.py``)."""
+
+    class LeftError(Exception):
+        pass
+
+    def leave(status):
+        raise LeftError(status)
+
+    name, value = cli.WAITING
+    monkeypatch.delenv(name, raising=False)
+    if said is not None:
+        monkeypatch.setenv(name, said)
+    seen = []
+    monkeypatch.setattr(cli, "main", lambda arguments: seen.append(os.environ[name]) or 0)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    with pytest.raises(LeftError):
+        cli.console()
+    assert seen == [said or value]
+    monkeypatch.delenv(name)
