@@ -88,3 +88,16 @@ def test_what_is_not_finite_stays_so() -> None:
         torch.testing.assert_close(found, expected, rtol=0.0, atol=0.0, equal_nan=True)
         whole = ~expected.isnan()
         assert torch.equal(torch.signbit(found)[whole], torch.signbit(expected)[whole])
+
+
+def test_a_graph_that_is_to_be_differentiated_has_no_operation_that_cannot_be() -> None:
+    """Torch's ``addcmul`` has ended the process in forward mode."""
+
+    def step(x: Tensor, y: Tensor, z: Tensor) -> tuple[list[Tensor], list[Any]]:
+        return [x + y * z], []
+
+    inputs = [torch.ones(SHAPE)], [torch.ones(SHAPE)] * 2
+    graph = StepGraph.traced(step, *inputs, differentiable=True)
+    assert torch.ops.aten.addcmul.default not in {node.target for node in graph.module.graph.nodes}
+    fused = StepGraph.traced(step, *inputs)
+    assert torch.ops.aten.addcmul.default in {node.target for node in fused.module.graph.nodes}

@@ -177,7 +177,8 @@ class _CapturedDensity:
 
     def __init__(self, function: Captured) -> None:
         self._function = function
-        self._graph = capturing(lambda: StepGraph.traced(self._traceable, [], [function.start.expand(AT_ONCE, -1)]))
+        points = [function.start.expand(AT_ONCE, -1)]
+        self._graph = capturing(lambda: StepGraph.traced(self._traceable, [], points, differentiable=True))
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         parts = [self._some(part) for part in x.split(AT_ONCE)]

@@ -68,7 +68,7 @@ class DrawnLoss:
         }
         self.sorts = list(captured.draws.noise.taken)
         given = [start, *self.noise(0, 0, each)]
-        self._graph = capturing(lambda: StepGraph.traced(self._traceable, [], given))
+        self._graph = capturing(lambda: StepGraph.traced(self._traceable, [], given, differentiable=True))
 
     def noise(self, seed: int, first: int, count: int) -> list[Tensor]:
         """Of draws from number ``first`` on, which are those that steps of these numbers would have: by sort."""

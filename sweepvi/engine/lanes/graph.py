@@ -52,7 +52,11 @@ class StepGraph:
 
     @staticmethod
     def traced(
-        function: StepFunction, state: Sequence[Tensor], given: Sequence[Tensor], held: Sequence[Tensor] = ()
+        function: StepFunction,
+        state: Sequence[Tensor],
+        given: Sequence[Tensor],
+        held: Sequence[Tensor] = (),
+        differentiable: bool = False,
     ) -> StepGraph:
         """The operations that a function does, for tensors of these shapes and types.
 
@@ -61,6 +65,8 @@ class StepGraph:
             state: tensors that it returns anew.
             given: tensors that are others in each step.
             held: tensors that it reads, the very objects; see :meth:`hold`.
+            differentiable: whether the graph will be differentiated forwards, under which torch's ``addcmul`` is no
+                option: it ends the process.
 
         """
         counts: list[int] = []
@@ -81,7 +87,7 @@ class StepGraph:
                 traced = make_fx(torch.func.functionalize(traced))(*leaves)
             if counts[0] != len(state):
                 raise ValueError(f"a step returned {counts[0]} tensors of {len(state)} in its state")
-            module, preparation = _split(traced, len(state) + len(given), list(held))
+            module, preparation = _split(traced, len(state) + len(given), list(held), not differentiable)
             return StepGraph(module, preparation, len(state), len(given), counts[1], list(held))
 
     @property
@@ -142,7 +148,7 @@ class StepGraph:
         return out[: self.states], out[self.states :]
 
 
-def _split(traced: GraphModule, inputs: int, held: list[Tensor]) -> tuple[GraphModule, GraphModule]:
+def _split(traced: GraphModule, inputs: int, held: list[Tensor], fused: bool) -> tuple[GraphModule, GraphModule]:
     """The step's part of a graph, which takes constants after its inputs, and what computes these of ``held``."""
     graph = traced.graph
     tensors = _lifted(traced)
@@ -169,7 +175,8 @@ def _split(traced: GraphModule, inputs: int, held: list[Tensor]) -> tuple[GraphM
     without_unchanged(graph)
     without_repetitions(graph)
     with_fewer_signs(graph)
-    with_sums_of_products(graph)
+    if fused:
+        with_sums_of_products(graph)
     with_fewer_shapes(graph)
     without_unchanged(graph)
     without_repetitions(graph)
