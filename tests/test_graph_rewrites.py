@@ -101,3 +101,13 @@ def test_a_graph_that_is_to_be_differentiated_has_no_operation_that_cannot_be() 
     assert torch.ops.aten.addcmul.default not in {node.target for node in graph.module.graph.nodes}
     fused = StepGraph.traced(step, *inputs)
     assert torch.ops.aten.addcmul.default in {node.target for node in fused.module.graph.nodes}
+
+
+def test_a_share_of_whole_numbers_stays_a_product_of_its_own() -> None:
+    def step(x: Tensor, y: Tensor, z: Tensor) -> tuple[list[Tensor], list[Any]]:
+        return [x + (y > 0).int() * 0.3 * z], []
+
+    x, y, z = torch.ones(SHAPE), torch.linspace(-1.0, 1.0, 12).view(SHAPE), torch.full(SHAPE, 2.0)
+    graph = StepGraph.traced(step, [x], [y, z])
+    assert graph.node_count == 4
+    torch.testing.assert_close(graph([x], [y, z])[0][0], step(x, y, z)[0][0])

@@ -103,7 +103,11 @@ def _fuse(node: Node, term: Node, product: Node, factor: float) -> None:
         node.target, node.args, node.kwargs = aten.add.Tensor, (term, one), {"alpha": factor * other}
         return
     for place, each in enumerate(factors):
-        if _is_call(each, _TIMES_NUMBER) and (number := _number(each)) is not None and _same_type(product, each):
+        if (
+            _is_call(each, _TIMES_NUMBER)
+            and (number := _number(each)) is not None
+            and _same_type(product, each.args[0])
+        ):
             factors[place] = each.args[0]
             factor *= number
             break
