@@ -6,6 +6,7 @@ A new release that changes one of these breaks ``tests/test_private.py``, which 
 from __future__ import annotations
 
 import copy
+import functools
 import linecache
 import math
 import sys
@@ -289,29 +290,29 @@ def sources_forgotten() -> Iterator[None]:
             linecache.cache.pop(name, None)
 
 
-@contextmanager
-def quickly_traced() -> Iterator[None]:
-    """Inside, ``make_fx`` notes shapes of plain tensors in one fake mode, where it makes another for each operation.
+def shapes_noted() -> Callable[[Any], Any]:
+    """A function that gives a tensor without numbers of another's shape, strides, type and device; else its argument.
 
-    Each of them takes a traceback: more than half of the time of a trace.
+    All are of one fake mode, without torch's own conversion, which takes a traceback of each.
     """
     from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-    from torch.fx.experimental import proxy_tensor
 
-    mode, original = FakeTensorMode(allow_fallback_kernels=True), proxy_tensor.extract_val
+    mode = FakeTensorMode(allow_fallback_kernels=True)
 
-    def noted(value: Any, *more: Any, **options: Any) -> Any:
-        if type(value) not in (Tensor, torch.nn.Parameter) or value.is_sparse:
-            return original(value, *more, **options)
+    def noted(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
         with torch._C.DisableTorchFunction():
             shape = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
         return FakeTensor(mode, shape, value.device)
 
-    proxy_tensor.extract_val = noted
-    try:
-        yield
-    finally:
-        proxy_tensor.extract_val = original
+    return noted
+
+
+@functools.cache
+def is_composite(overload: Any) -> bool:
+    """Whether an operator is made of others, which autograd, if it had seen it, would have called in its place."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd")
 
 
 def operation_of(overload: Any) -> Any:

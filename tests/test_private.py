@@ -22,7 +22,6 @@ from torch.distributions import constraints
 from torch.func import grad, vmap
 from torch.fx import symbolic_trace
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_leaves
 
 from sweepvi import private
 from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
@@ -346,19 +345,23 @@ def test_optimizers_are_made_without_the_compiler():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_quick_trace_notes_the_same_shapes(monkeypatch):
-    """And makes no fake mode for each operation."""
+def test_what_is_noted_of_a_tensor_is_what_it_looks_like(monkeypatch):
+    """And that makes no fake mode for each."""
+    noted = private.shapes_noted()
+    monkeypatch.setattr(fake_tensor.FakeTensorMode, "__init__", lambda *args, **kwargs: pytest.fail("another mode"))
+    for tensor in (
+        torch.ones(3).expand(4, 3).mT,
+        torch.zeros(2, dtype=torch.float64),
+        torch.nn.Parameter(torch.ones(2, 1)),
+    ):
+        found = noted(tensor)
+        assert isinstance(found, fake_tensor.FakeTensor)
+        assert (found.shape, found.stride(), found.dtype) == (tensor.shape, tensor.stride(), tensor.dtype)
+        assert found.device == tensor.device
+    assert noted(3) == 3
 
-    def function(x):
-        return (x.expand(4, 3).mT * 2.0).sum(0, dtype=torch.float64), x.int()
 
-    def noted(graph):
-        values = [leaf for node in graph.nodes for leaf in tree_leaves(node.meta.get("val")) if leaf is not None]
-        return [(value.shape, value.stride(), value.dtype, value.device) for value in values]
-
-    plain = make_fx(function)(torch.ones(3)).graph
-    with private.quickly_traced():
-        monkeypatch.setattr(fake_tensor.FakeTensorMode, "__init__", lambda *args, **kwargs: pytest.fail("another mode"))
-        quick = make_fx(function)(torch.ones(3)).graph
-    assert noted(quick) == noted(plain)
-    assert len(noted(plain)) > 4
+def test_an_operator_that_is_made_of_others_is_known():
+    aten = torch.ops.aten
+    assert private.is_composite(aten.matmul.default)
+    assert not any(map(private.is_composite, (aten.mul.Tensor, aten.bmm.default, aten.view.default)))

@@ -74,7 +74,7 @@ def test_a_tensor_that_is_handed_in_twice_is_two_inputs():
 
 def test_a_fault_in_the_graph_shows():
     graph, step, _, _ = traced()
-    for node in graph.module.graph.nodes:
+    for node in graph.graph.nodes:
         if node.target is torch.ops.aten.sub.Tensor:
             node.target = torch.ops.aten.add.Tensor
     with pytest.raises(AssertionError):

@@ -211,7 +211,7 @@ class _CapturedDensity:
         points = x.expand(AT_ONCE, -1)
 
         def gradients(points: Tensor) -> Tensor:
-            return self._graph.module(points, *self._graph.constants)[0]
+            return self._graph.function(points, *self._graph.constants)[0]
 
         rows = []
         for part in directions.split(AT_ONCE):

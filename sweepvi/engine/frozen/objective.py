@@ -98,11 +98,11 @@ class DrawnLoss:
     @cached_property
     def _products(self) -> StepGraph | None:
         """None where some operation has no forward derivative."""
-        module, constants = self._graph.module, self._graph.constants
+        function, constants = self._graph.function, self._graph.constants
 
         def traceable(x: Tensor, direction: Tensor, *noise: Tensor) -> tuple[list[Tensor], list[Tensor]]:
             def gradients(x: Tensor) -> Any:
-                return module(x, *noise, *constants)[0]
+                return function(x, *noise, *constants)[0]
 
             return [], [jvp(gradients, (x,), (direction,))[1]]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
 from sweepvi.engine.lanes.graph_passes import (
@@ -23,7 +23,7 @@ from sweepvi.engine.lanes.graph_passes import (
 from sweepvi.engine.lanes.graph_rewrites import with_fewer_shapes, with_fewer_signs, with_sums_of_products
 from sweepvi.engine.lanes.graph_writes import without_simple_writes
 from sweepvi.engine.lanes.replay import replayed
-from sweepvi.private import quickly_traced
+from sweepvi.engine.lanes.tracing import Traced, traced
 
 StepFunction = Callable[..., tuple[list[Tensor], list[Tensor]]]
 """State and what is handed in, each tensor an argument → the state after it, and what is seen of the step."""
@@ -37,15 +37,15 @@ class StepGraph:
     change, and not in every step.
     """
 
-    module: GraphModule
+    graph: Graph
     """Takes the state's tensors, those handed in, and ``constants``; returns state and seen."""
     constants: list[Tensor]
     """What depends on no state and nothing handed in; replaced by :meth:`hold`."""
 
     def __init__(
-        self, module: GraphModule, preparation: GraphModule, states: int, inputs: int, seen: int, held: list[Tensor]
+        self, graph: Graph, preparation: GraphModule, states: int, inputs: int, seen: int, held: list[Tensor]
     ) -> None:
-        self.module, self._preparation = module, preparation
+        self.graph, self._preparation = graph, preparation
         self.states, self.inputs, self.seen = states, inputs, seen
         self._replay: Callable[..., Any] | None = None
         self.hold(held)
@@ -76,31 +76,31 @@ class StepGraph:
             counts[:] = len(after), len(seen)
             return [*after, *seen]
 
-        with torch.no_grad(), quickly_traced():
+        with torch.no_grad():
             # A tensor that is handed in twice would be one input, for good; two views of it are two.
             leaves = [leaf.detach() for leaf in (*state, *given)]
-            traced = make_fx(flat)(*leaves)
-            without_simple_writes(traced.graph)
-            if not is_pure(traced.graph):
+            found = traced(flat, leaves)
+            without_simple_writes(found.graph)
+            if not is_pure(found.graph):
                 # Writes into tensors become new tensors: repeated, moved or compiled, an operation is then the same.
                 # From operations, because an autograd.Function has no such rule.
-                traced = make_fx(torch.func.functionalize(traced))(*leaves)
+                found = traced(torch.func.functionalize(found), leaves)
             if counts[0] != len(state):
                 raise ValueError(f"a step returned {counts[0]} tensors of {len(state)} in its state")
-            module, preparation = _split(traced, len(state) + len(given), list(held), not differentiable)
-            return StepGraph(module, preparation, len(state), len(given), counts[1], list(held))
+            graph, preparation = _split(found, len(state) + len(given), list(held), not differentiable)
+            return StepGraph(graph, preparation, len(state), len(given), counts[1], list(held))
 
     @property
     def node_count(self) -> int:
         """Operations of a step."""
-        return sum(node.op == "call_function" for node in self.module.graph.nodes)
+        return sum(node.op == "call_function" for node in self.graph.nodes)
 
     @property
     def numbers(self) -> int:
         """Numbers that the operations of a step compute, all together."""
         return sum(
             leaf.numel()
-            for node in self.module.graph.nodes
+            for node in self.graph.nodes
             if node.op == "call_function"
             for leaf in tree_leaves(node.meta.get("val"))
             if isinstance(leaf, Tensor)
@@ -109,7 +109,12 @@ class StepGraph:
     @property
     def bytes_at_peak(self) -> int:
         """The most memory that a step's tensors take at a time, inputs and outputs among them."""
-        return peak_bytes(self.module.graph)
+        return peak_bytes(self.graph)
+
+    @cached_property
+    def function(self) -> GraphModule:
+        """What replays do, as a function that can be transformed and differentiated."""
+        return GraphModule(torch.nn.Module(), self.graph)
 
     def hold(self, held: Sequence[Tensor]) -> None:
         """Take other tensors, of the same shapes and types, in place of those that :meth:`traced` was told of."""
@@ -143,16 +148,16 @@ class StepGraph:
         """One step with these in place of ``constants``, of the same shapes and types."""
         with torch.no_grad():
             if self._replay is None:
-                self._replay = replayed(self.module.graph, [*state, *given, *constants])
+                self._replay = replayed(self.graph, [*state, *given, *constants])
             out = self._replay(*state, *given, *constants)
         return out[: self.states], out[self.states :]
 
 
-def _split(traced: GraphModule, inputs: int, held: list[Tensor], fused: bool) -> tuple[GraphModule, GraphModule]:
+def _split(found: Traced, inputs: int, held: list[Tensor], fused: bool) -> tuple[Graph, GraphModule]:
     """The step's part of a graph, which takes constants after its inputs, and what computes these of ``held``."""
-    graph = traced.graph
-    tensors = _lifted(traced)
+    graph = found.graph
     places = [node for node in graph.nodes if node.op == "placeholder"]
+    tensors = dict(zip(places[inputs:], found.read, strict=True))
     if not is_pure(graph):
         raise ValueError("the step writes into tensors that are not its own, or draws random numbers")
     graph.eliminate_dead_code()
@@ -186,7 +191,7 @@ def _split(traced: GraphModule, inputs: int, held: list[Tensor], fused: bool) ->
 
 def _parted(
     graph: Graph, tensors: dict[Node, Tensor], inputs: list[Node], constant: list[Node], held: list[Tensor]
-) -> tuple[GraphModule, GraphModule]:
+) -> tuple[Graph, GraphModule]:
     fixed = fixed_nodes(graph, constant)
     outside = {*constant, *fixed}
     wanted = list(
@@ -207,7 +212,7 @@ def _parted(
         if node not in copies and node not in outside:
             copies[node] = step.node_copy(node, lambda source: copies[source])
     preparing = extracted(graph, fixed, constant, wanted)
-    return GraphModule(torch.nn.Module(), step), _Prepared.of(preparing, tensors, constant, held)
+    return step, _Prepared.of(preparing, tensors, constant, held)
 
 
 class _Prepared(torch.nn.Module):
@@ -229,21 +234,3 @@ class _Prepared(torch.nn.Module):
 
     def forward(self, *held: Tensor) -> list[Tensor]:
         return self.part(*(fixed if number is None else held[number] for number, fixed in self.places))
-
-
-def _lifted(traced: GraphModule) -> dict[Node, Tensor]:
-    """Make placeholders of the tensors in a module, one for each; returns which is which."""
-    graph = traced.graph
-    places = [node for node in graph.nodes if node.op == "placeholder"]
-    found: dict[int, Node] = {}
-    tensors: dict[Node, Tensor] = {}
-    for node in [node for node in graph.nodes if node.op == "get_attr"]:
-        tensor = getattr(traced, str(node.target))
-        if id(tensor) not in found:
-            with graph.inserting_after([*places, *found.values()][-1]):
-                found[id(tensor)] = graph.placeholder(f"tensor_{len(found)}")
-            found[id(tensor)].meta = {"val": tensor}
-            tensors[found[id(tensor)]] = tensor
-        node.replace_all_uses_with(found[id(tensor)])
-        graph.erase_node(node)
-    return tensors

@@ -12,9 +12,9 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from sweepvi.engine.lanes.philox import WORD, Words, philox, philox_in_place
+from sweepvi.engine.lanes.tracing import is_traced
 
 Kind: TypeAlias = Literal["normal", "uniform"]
 
@@ -74,7 +74,7 @@ class NoiseLayout:
     def filled(self, seeds: Tensor, steps: Tensor, stream: int = 0) -> dict[Sort, Tensor]:
         """The noise of several steps of several fits.
 
-        Inside ``make_fx`` and ``torch.compile`` it is a pure function of its tensors. Eagerly it is the same numbers,
+        Where it is traced, it is a pure function of its tensors. Eagerly it is the same numbers,
         bit for bit, block by block in memory that stays in the processor's cache. Compiled, uniforms are the same, and
         normals differ by the rounding of the compiler's logarithm, sine and cosine.
 
@@ -87,7 +87,7 @@ class NoiseLayout:
             By sort, shape [T, K, numbers]; see ``places``.
 
         """
-        fill = _traceable if get_proxy_mode() is not None or torch.compiler.is_compiling() else _in_blocks
+        fill = _traceable if is_traced() else _in_blocks
         return {sort: fill(sort, -(-size // sort.per_block), seeds, steps, stream) for sort, size in self.taken.items()}
 
     def of_lane(self, noise: Mapping[Sort, Tensor]) -> list[Tensor]:

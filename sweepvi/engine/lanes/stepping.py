@@ -8,7 +8,6 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from sweepvi.engine.lanes.compiled.chunk import Chunk
@@ -18,6 +17,7 @@ from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.engine.lanes.noise_modes import TRACEABLE, noise_of_steps
 from sweepvi.engine.lanes.recording import Recording, recordable
 from sweepvi.engine.lanes.step import LaneState, Seen, Step, StepInput
+from sweepvi.engine.lanes.tracing import traced
 from sweepvi.loading import message_of
 from sweepvi.settings import LaneSettings
 
@@ -273,9 +273,12 @@ class Stepping:
 
         seeds, stacked = self._handed_in(chunk)
         states, given = pytree.tree_leaves(state), [*seeds, *stacked]
+        prepared = traced(prepare, given)
+        if prepared.read:
+            raise ValueError("the noise of a chunk reads a tensor that is not handed in")
         return ChunkProgram(
-            step=portable(self.graph.module),
-            prepare=portable(make_fx(prepare)(*given)),
+            step=portable(self.graph.graph),
+            prepare=portable(prepared.graph),
             states=len(states),
             given=len(given),
             same=len(seeds),
