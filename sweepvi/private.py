@@ -27,8 +27,19 @@ from pyro.ops.rings import MarginalRing
 from pyro.params.param_store import _MODULE_NAMESPACE_DIVIDER
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
-from torch._C._functorch import get_unwrapped, is_batchedtensor
+from torch._C._functorch import (
+    _grad_decrement_nesting,
+    _grad_increment_nesting,
+    _unwrap_for_grad,
+    _wrap_for_grad,
+    get_inplace_requires_grad_allowed,
+    get_unwrapped,
+    is_batchedtensor,
+    set_inplace_requires_grad_allowed,
+)
 from torch.fx import graph_module
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 # One call for many small tensors: the public way is a Python call each. torch.optim is built on these.
 foreach_copy_: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
@@ -269,6 +280,45 @@ def use_deterministic_algorithms(mode: bool, warn_only: bool) -> None:
         torch._C._set_deterministic_algorithms(mode, warn_only=warn_only)
 
 
+class DispatchMode(TorchDispatchMode):
+    """torch's mode, without the guard around every call that keeps the compiler off it, and so imports the compiler."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+def gradient_and_rest(function: Callable[..., tuple[Tensor, Any]], x: Tensor, *others: Any) -> tuple[Tensor, Any]:
+    """The gradient with respect to ``x`` of the first result of ``function(x, *others)``, and the other result.
+
+    It is that of ``torch.func.grad_and_value``, which turns compiled autograd off, and to do so imports the compiler:
+    more than a second of a process that compiles nothing.
+    """
+    level = _grad_increment_nesting()
+    try:
+        with torch.enable_grad():
+            x, *others = tree_map_only(Tensor, lambda tensor: _wrap_for_grad(tensor, level), (x, *others))
+            with _inplace_requires_grad():
+                x.requires_grad_()
+            value, rest = function(x, *others)
+            gradient = torch.zeros_like(x)
+            if value.requires_grad:
+                [gradient] = torch.autograd.grad(value, x, create_graph=True, allow_unused=True, materialize_grads=True)
+            return tree_map_only(Tensor, lambda tensor: _unwrap_for_grad(tensor, level), (gradient, rest))
+    finally:
+        _grad_decrement_nesting()
+
+
+@contextmanager
+def _inplace_requires_grad() -> Iterator[None]:
+    before = get_inplace_requires_grad_allowed()
+    set_inplace_requires_grad_allowed(True)
+    try:
+        yield
+    finally:
+        set_inplace_requires_grad_allowed(before)
+
+
 def validates_distributions() -> bool:
     """Whether torch's distributions check their arguments by default; the public way can only be written."""
     return torch.distributions.Distribution._validate_args
@@ -290,23 +340,15 @@ def sources_forgotten() -> Iterator[None]:
             linecache.cache.pop(name, None)
 
 
-def shapes_noted() -> Callable[[Any], Any]:
-    """A function that gives a tensor without numbers of another's shape, strides, type and device; else its argument.
+def without_numbers(value: Any) -> Any:
+    """A tensor's shape, strides and type, as one on the device ``meta``; what is no tensor as it is.
 
-    All are of one fake mode, without torch's own conversion, which takes a traceback of each.
+    No mode that is active sees it made; the public way to turn modes off needs the mode.
     """
-    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-
-    mode = FakeTensorMode(allow_fallback_kernels=True)
-
-    def noted(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        with torch._C.DisableTorchFunction():
-            shape = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-        return FakeTensor(mode, shape, value.device)
-
-    return noted
+    if not isinstance(value, Tensor):
+        return value
+    with torch._C.DisableTorchFunction():
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
 
 @functools.cache

@@ -17,10 +17,12 @@ from pyro.distributions import constraints
 from pyro.infer import Trace_ELBO
 from scipy import optimize
 from torch.distributions import biject_to
+from torch.func import grad, jacrev
 
 import sweepvi
 from sweepvi.cli import main
 from sweepvi.engine import geometry as places
+from sweepvi.engine import log_joint
 from sweepvi.engine.log_joint import log_joint_of
 from sweepvi.errors import ConfigError
 from sweepvi.geometry import AffineMap, whitened
@@ -170,6 +172,19 @@ def test_discrete_variables_are_summed_out():
         prior = dist.Normal(torch.tensor([-1.0, 1.0]), 2.0).log_prob(row[:2]).sum()
         volume = stick.log_abs_det_jacobian(row[2:], weight)
         torch.testing.assert_close(value, prior + torch.stack(each).logsumexp(0).sum() + volume)
+
+
+@pytest.mark.parametrize(("model", "estimator"), [(supports, "trace"), (mixture, "trace_enum")])
+def test_second_derivatives_are_those_of_the_traced_gradient(model, estimator, monkeypatch):
+    """And not of the model, run again for each, nor differences of gradients."""
+    with log_joint_of(recipe(model, (Y,), estimator=estimator)) as found:
+        x = 0.7 * seeded(found.size, seed=7)
+        expected = -jacrev(grad(found._density._loss))(x)
+        for other in ("jacrev", "differences"):
+            monkeypatch.setattr(log_joint, other, lambda *_: pytest.fail("not by the trace"))
+        torch.testing.assert_close(found.hessian(x), expected, rtol=1e-6, atol=1e-6)
+        directions = seeded(3, found.size, seed=8)
+        torch.testing.assert_close(found.hessian_times(x, directions), directions @ expected, rtol=1e-6, atol=1e-6)
 
 
 def branching(y):

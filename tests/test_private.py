@@ -6,6 +6,7 @@ import inspect
 import linecache
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pyro
@@ -17,11 +18,11 @@ from pyro.infer import TraceEnum_ELBO
 from pyro.infer.autoguide import AutoGuideList, AutoNormal
 from pyro.nn import PyroModule, PyroParam
 from pyro.ops.special import safe_log
-from torch._subclasses import fake_tensor
 from torch.distributions import constraints
-from torch.func import grad, vmap
+from torch.func import grad, grad_and_value, jacrev, vmap
 from torch.fx import symbolic_trace
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 
 from sweepvi import private
 from sweepvi.estimators.baselines import BASELINE_STATE_PREFIX
@@ -345,20 +346,68 @@ def test_optimizers_are_made_without_the_compiler():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_is_noted_of_a_tensor_is_what_it_looks_like(monkeypatch):
-    """And that makes no fake mode for each."""
-    noted = private.shapes_noted()
-    monkeypatch.setattr(fake_tensor.FakeTensorMode, "__init__", lambda *args, **kwargs: pytest.fail("another mode"))
+def test_a_tensor_without_numbers_looks_like_it():
+    """And no mode sees it made, of functions or of operations."""
+
+    class Seen(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            pytest.fail(f"{func} was seen")
+
     for tensor in (
         torch.ones(3).expand(4, 3).mT,
         torch.zeros(2, dtype=torch.float64),
         torch.nn.Parameter(torch.ones(2, 1)),
     ):
-        found = noted(tensor)
-        assert isinstance(found, fake_tensor.FakeTensor)
+        with Seen():
+            found = private.without_numbers(tensor)
         assert (found.shape, found.stride(), found.dtype) == (tensor.shape, tensor.stride(), tensor.dtype)
-        assert found.device == tensor.device
-    assert noted(3) == 3
+        assert found.device.type == "meta"
+    assert private.without_numbers(3) == 3
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: ((x * y).sin().sum(), {"of y": y.exp(), "of both": [x + y, x * 2.0]}),
+        lambda x, y: (y.sum(), {"kept": x}),
+        lambda x, y: (grad(lambda x: (x**3 * y).sum())(x).sum(), {}),
+    ],
+)
+def test_gradients_are_those_of_torch(function):
+    """Of each of several, with what is handed on, and of gradients of gradients."""
+    x, y = torch.rand(4, 3, dtype=torch.float64), torch.rand(4, 3, dtype=torch.float64)
+    ours, rest = vmap(partial(private.gradient_and_rest, function))(x, y)
+    theirs, (_, theirs_rest) = vmap(grad_and_value(function, has_aux=True))(x, y)
+    torch.testing.assert_close((ours, rest), (theirs, theirs_rest), rtol=0, atol=0)
+    assert not ours.requires_grad
+
+    def twice(gradient):
+        return vmap(jacrev(lambda x, y: gradient(x, y)[0]))(x, y)
+
+    mine, those = twice(partial(private.gradient_and_rest, function)), twice(grad_and_value(function, has_aux=True))
+    torch.testing.assert_close(mine, those, rtol=0, atol=0)
+
+
+def test_a_gradient_that_fails_leaves_no_level_behind():
+    def fails(x):
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        private.gradient_and_rest(fails, torch.ones(2))
+    before = torch.ones(2, requires_grad=True)
+    before.sum().backward()
+    assert torch.equal(grad(lambda x: (x**2).sum())(torch.ones(2)), torch.full((2,), 2.0))
+    with pytest.raises(RuntimeError, match="requires_grad"):
+        grad(lambda x: (x * 1.0).requires_grad_().sum())(torch.ones(2))
+
+
+def test_a_fit_by_lanes_imports_no_compiler():
+    """Importing it takes as long as a short fit."""
+    code = (
+        "import sys, sweepvi; sweepvi.fit('eight_schools', engine={'name': 'lanes', 'steps': 5, 'restarts': 2}); "
+        "assert 'torch._dynamo' not in sys.modules and 'sympy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_operator_that_is_made_of_others_is_known():

@@ -84,7 +84,10 @@ def operations(graph: Any) -> list[Any]:
             continue
         value = node.meta.get("val")
         values = [each for each in (value if isinstance(value, tuple | list) else [value]) if isinstance(each, Tensor)]
-        looks = [(each.shape, each.stride(), each.dtype, each.device) for each in values]
+        # Of torch's trace, tensors themselves have a device; of ours, the node that is one.
+        device = node.meta.get("device", values[0].device if values else None)
+        alone = isinstance(value, Tensor)
+        looks = [(each.shape, each.stride(), each.dtype, device if alone else None) for each in values]
         numbers = [place for place in node.args if isinstance(place, int | float)]
         if looks:
             found.append((node.target, looks, numbers, dict(node.kwargs)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro.distributions as dist
-import torch
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from sweepvi.engine.score import traces
@@ -74,8 +74,8 @@ def _is_data(site: Any) -> bool:
 def _entries(site: Any) -> int:
     value, events = site["value"], site["fn"].event_dim
     shape = value.shape[: value.dim() - events] if isinstance(value, Tensor) else ()
-    shape = torch.broadcast_shapes(shape, site["fn"].batch_shape)
-    seen = shape.numel()
+    shape = broadcast_shape(shape, site["fn"].batch_shape)
+    seen = math.prod(shape)
     if isinstance(site["mask"], Tensor):
-        seen = int(site["mask"].expand(torch.broadcast_shapes(shape, site["mask"].shape)).sum())
+        seen = int(site["mask"].expand(broadcast_shape(shape, site["mask"].shape)).sum())
     return round(seen * math.prod((frame.full_size or frame.size) / frame.size for frame in site["cond_indep_stack"]))

@@ -208,7 +208,8 @@ class _CapturedDensity:
 
     def _of_gradients(self, x: Tensor, directions: Tensor) -> Tensor:
         """Rows of the Hessian times directions, each the derivative of another point's gradient."""
-        points = x.expand(AT_ONCE, -1)
+        # Rows of their own: a tangent can be put beside no element that is several rows'.
+        points = x.repeat(AT_ONCE, 1)
 
         def gradients(points: Tensor) -> Tensor:
             return self._graph.function(points, *self._graph.constants)[0]

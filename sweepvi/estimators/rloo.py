@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from sweepvi.estimators.costs import CostElbo, Evaluation, ScoreTerm
@@ -58,7 +59,7 @@ def _stacked(terms: list[ScoreTerm]) -> tuple[Tensor, Tensor]:
     if at_once and not others:
         # A cost that all particles share, as of a draw that the program branches on, is the same for each.
         return first.score, first.cost.expand_as(first.score)
-    shape = torch.broadcast_shapes(first.score.shape, first.cost.shape)
+    shape = broadcast_shape(first.score.shape, first.cost.shape)
     return (
         torch.stack([term.score.expand(shape) for term in terms]),
         torch.stack([term.cost.expand(shape) for term in terms]),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions.util import sum_rightmost
+from pyro.distributions.util import broadcast_shape, sum_rightmost
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
@@ -104,14 +104,14 @@ class Placing(Messenger):
         if part is None or msg["value"] is not None:
             return
         batch = self._vector.shape[:-1]
-        shape = torch.broadcast_shapes(part.shape, (*batch, *[1] * part.event_dim))
+        shape = broadcast_shape(part.shape, (*batch, *[1] * part.event_dim))
         unconstrained = self._vector[..., part.start : part.end].reshape(shape)
         transform = biject_to(msg["fn"].support)
         value = transform(unconstrained)
         volume = transform.log_abs_det_jacobian(unconstrained, value)
         events = volume.dim() - (value.dim() - msg["fn"].event_dim)
         volume = torch.as_tensor(sum_rightmost(volume, events))
-        volume = volume.expand(torch.broadcast_shapes(volume.shape, batch))
+        volume = volume.expand(broadcast_shape(volume.shape, batch))
         self.log_volume = self.log_volume + volume.sum_to_size(batch)
         msg["value"], msg["is_observed"] = value, True
         msg["infer"] = {**(msg["infer"] or {}), PLACED: True}

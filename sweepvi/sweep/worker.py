@@ -39,9 +39,7 @@ def main() -> None:
 
 
 def import_everything() -> None:
-    """Import what fits need, and torch's compiler, because torch.func.grad asks for it."""
-    import torch._dynamo  # noqa: F401
-
+    """Import what fits need."""
     import sweepvi.engine.eager_trials
     import sweepvi.engine.frozen.trials
     import sweepvi.engine.lanes.lane_trials  # noqa: F401

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.func import grad_and_value, vmap
+from torch.func import vmap
 
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.lanes.evaluation import Evaluated, Evaluation
@@ -24,7 +24,7 @@ from sweepvi.engine.lanes.randomness import Given, Recorded
 from sweepvi.engine.particles import at_most, separate
 from sweepvi.estimators.sites import distribution_name
 from sweepvi.loading import is_the_users, message_of
-from sweepvi.private import constraints_table, transformable
+from sweepvi.private import constraints_table, gradient_and_rest, transformable
 from sweepvi.random_state import raw_random_state, set_raw_random_state
 
 RECORDING_SEED = 1
@@ -123,8 +123,8 @@ class Captured:
         own = [each if each.dim() > 1 else each.new_zeros(len(arena)) for each in rows]
         numbers = {name: number.to(arena.dtype) for name, number in numbers.items()}
         whole = lane if self.of_particle is None else self._over_particles(lane)
-        both: Any = grad_and_value(whole, has_aux=True)
-        gradient, (_, (loss, after)) = vmap(both, randomness="error")(arena, dict(state), numbers, dict(noise), own)
+        both = functools.partial(gradient_and_rest, whole)
+        gradient, (loss, after) = vmap(both, randomness="error")(arena, dict(state), numbers, dict(noise), own)
         return gradient, loss.detach(), after
 
     def losses(

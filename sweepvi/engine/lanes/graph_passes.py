@@ -93,7 +93,7 @@ def extracted(graph: Graph, fixed: list[Node], inputs: list[Node], wanted: list[
     for node in fixed:
         if node.target in _FILLED:
             value = node.meta["val"]
-            options = {"dtype": value.dtype, "device": value.device}
+            options = {"dtype": value.dtype, "device": node.meta["device"]}
             copies[node] = part.call_function(aten.full.default, (list(value.shape), _FILLED[node.target]), options)
         else:
             copies[node] = part.node_copy(node, lambda source: copies[source])
@@ -126,7 +126,7 @@ def _calls(graph: Graph) -> list[Node]:
 
 def _looks(node: Node) -> Any:
     value = node.meta.get("val")
-    return (value.shape, value.stride(), value.dtype, value.device) if isinstance(value, Tensor) else object()
+    return (value.shape, value.stride(), value.dtype, node.meta["device"]) if isinstance(value, Tensor) else object()
 
 
 def _bytes(value: Any) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
@@ -57,10 +58,24 @@ def _is_its_own(node: Node) -> bool:
 
 
 def _looks_alike(node: Node, functional: Any) -> bool:
-    """Whether an operation returns a tensor that looks like the one that a node writes into."""
-    arguments, options = map_arg((node.args, node.kwargs), lambda source: source.meta["val"].to("meta"))
-    found, value = functional(*arguments, **options), node.meta["val"]
+    """Whether an operation returns a tensor that looks like the one that a node writes into.
+
+    It is done on zeros: what torch knows of operations on the device ``meta`` is partly in the compiler, which takes a
+    second to import.
+    """
+    arguments, options = map_arg((node.args, node.kwargs), lambda source: _zeros(source.meta["val"]))
+    try:
+        found, value = functional(*arguments, **options), node.meta["val"]
+    except (IndexError, RuntimeError):
+        # Of nothing, there is no element at zero.
+        return False
     return (found.shape, found.stride(), found.dtype) == (value.shape, value.stride(), value.dtype)
+
+
+def _zeros(value: Tensor) -> Tensor:
+    """A tensor that looks like another, in memory of its own, which its elements may share."""
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+    return torch.zeros(max(reach, 0), dtype=value.dtype).as_strided(value.shape, value.stride())
 
 
 def _is_view(node: Node) -> bool:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sweepvi.errors import ConfigError, Problem
+from sweepvi.private import DispatchMode
 from sweepvi.settings import LaneSettings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ NOISE = 1 << 22
 """Random numbers of a chunk, of all lanes together, at most."""
 
 
-class Peak(TorchDispatchMode):
+class Peak(DispatchMode):
     """Inside, notes the most memory that results of tensor operations take at one time, in ``bytes``."""
 
     def __init__(self) -> None:

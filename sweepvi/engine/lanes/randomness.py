@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -173,7 +174,7 @@ def _normal(mode: Randomness, mean: Any, std: Any = 1.0, size: Any = None, **opt
         return mean + std * _HANDLERS[torch.randn](mode, size, **options)
     like = mean if isinstance(mean, Tensor) else std
     shapes = [x.shape for x in (mean, std) if isinstance(x, Tensor)]
-    return mean + std * mode.normal(like, torch.broadcast_shapes(*shapes))
+    return mean + std * mode.normal(like, broadcast_shape(*shapes))
 
 
 @_replaces(torch.bernoulli, Tensor.bernoulli)

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from sweepvi.private import is_composite, shapes_noted
+from sweepvi.private import DispatchMode, is_composite, without_numbers
 
 aten = torch.ops.aten
 
@@ -36,7 +35,8 @@ class Traced:
     graph: Graph
     """Its placeholders are the inputs, and then what the function reads without being handed it.
 
-    Every node's ``meta["val"]`` has its shape, strides, type and device.
+    A node's ``meta["val"]`` has the shape, strides and type of its tensor, on the device ``meta``; its device is
+    ``meta["device"]``. Where a node is several tensors, ``meta["val"]`` is several.
     """
     read: list[Tensor]
     """The tensors of these last placeholders, in order."""
@@ -69,10 +69,10 @@ def is_traced() -> bool:
     return _tracing.get() or get_proxy_mode() is not None or torch.compiler.is_compiling()
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(DispatchMode):
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()
-        self._graph, self._shape = Graph(), shapes_noted()
+        self._graph = Graph()
         self._nodes = WeakTensorKeyDictionary()
         self._read: list[Tensor] = []
         self._last: Node | None = None
@@ -130,12 +130,12 @@ class _Recorder(TorchDispatchMode):
     def _place(self, tensor: Tensor, name: str) -> Node:
         with self._graph.inserting_before() if self._last is None else self._graph.inserting_after(self._last):
             self._last = node = self._graph.placeholder(name)
-        node.meta["val"] = self._shape(tensor)
         self._nodes[tensor] = node
+        _describe(node, tensor)
         return node
 
     def _note(self, node: Node, out: Any) -> None:
-        node.meta["val"] = tree_map(self._shape, out)
+        _describe(node, out)
         if isinstance(out, Tensor):
             self._nodes[out] = node
         elif isinstance(out, tuple | list):
@@ -144,3 +144,9 @@ class _Recorder(TorchDispatchMode):
                 self._note(part, each)
                 if node in self._varying:
                     self._varying.add(part)
+
+
+def _describe(node: Node, value: Any) -> None:
+    node.meta["val"] = tree_map(without_numbers, value)
+    if isinstance(value, Tensor):
+        node.meta["device"] = value.device
