@@ -297,7 +297,7 @@ def gradient_and_rest(function: Callable[..., tuple[Tensor, Any]], x: Tensor, *o
     level = _grad_increment_nesting()
     try:
         with torch.enable_grad():
-            x, *others = tree_map_only(Tensor, lambda tensor: _wrap_for_grad(tensor, level), (x, *others))
+            x, others = tree_map_only(Tensor, lambda tensor: _wrap_for_grad(tensor, level), (x, others))
             with _inplace_requires_grad():
                 x.requires_grad_()
             value, rest = function(x, *others)
