@@ -343,7 +343,7 @@ def sources_forgotten() -> Iterator[None]:
 def without_numbers(value: Any) -> Any:
     """A tensor's shape, strides and type, as one on the device ``meta``; what is no tensor as it is.
 
-    No mode that is active sees it made; the public way to turn modes off needs the mode.
+    No ``TorchFunctionMode`` that is active sees it made: torch has no public way to turn all of them off.
     """
     if not isinstance(value, Tensor):
         return value

@@ -44,6 +44,18 @@ def shape(x: Tensor, y: Tensor) -> Tensor:
     return z.exp() + part
 
 
+def by_what_shares_its_elements(x: Tensor, y: Tensor) -> Tensor:
+    z = x.exp()
+    z.mul_(y[:1].expand(3, 4))
+    return z.sqrt()
+
+
+def not_of_zero(x: Tensor, y: Tensor) -> Tensor:
+    z = (x * 10.0).int()
+    z.remainder_((y > 0.0).int() + 2)
+    return z * y
+
+
 def by_a_view(x: Tensor, y: Tensor) -> Tensor:
     z = x + y
     z[0].mul_(2.0)
@@ -74,6 +86,8 @@ ROWS = [
     Row("a tensor of its own", own, True),
     Row("twice", twice, True),
     Row("a shape", shape, True),
+    Row("by what shares its elements", by_what_shares_its_elements, True),
+    Row("what cannot be done on zeros", not_of_zero, False),
     Row("through a view", by_a_view, False),
     Row("seen through a view", seen_by_a_view, False),
     Row("seen through a shape that is no view by name", seen_by_what_was_made_into_it, False),

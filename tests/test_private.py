@@ -347,7 +347,7 @@ def test_optimizers_are_made_without_the_compiler():
 
 
 def test_a_tensor_without_numbers_looks_like_it():
-    """And no mode sees it made, of functions or of operations."""
+    """And no mode of functions sees it made."""
 
     class Seen(TorchFunctionMode):
         def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -397,8 +397,12 @@ def test_a_gradient_that_fails_leaves_no_level_behind():
     before = torch.ones(2, requires_grad=True)
     before.sum().backward()
     assert torch.equal(grad(lambda x: (x**2).sum())(torch.ones(2)), torch.full((2,), 2.0))
+
+
+@pytest.mark.parametrize("gradient", [partial(grad, has_aux=True), partial(partial, private.gradient_and_rest)])
+def test_a_function_under_a_gradient_cannot_ask_for_gradients_of_its_own(gradient):
     with pytest.raises(RuntimeError, match="requires_grad"):
-        grad(lambda x: (x * 1.0).requires_grad_().sum())(torch.ones(2))
+        gradient(lambda x: ((x * 1.0).requires_grad_().sum(), {}))(torch.ones(2))
 
 
 def test_a_fit_by_lanes_imports_no_compiler():

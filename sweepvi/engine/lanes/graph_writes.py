@@ -66,16 +66,14 @@ def _looks_alike(node: Node, functional: Any) -> bool:
     arguments, options = map_arg((node.args, node.kwargs), lambda source: _zeros(source.meta["val"]))
     try:
         found, value = functional(*arguments, **options), node.meta["val"]
-    except (IndexError, RuntimeError):
-        # Of nothing, there is no element at zero.
+    except RuntimeError:
+        # Whole numbers are not divided by zero.
         return False
     return (found.shape, found.stride(), found.dtype) == (value.shape, value.stride(), value.dtype)
 
 
 def _zeros(value: Tensor) -> Tensor:
-    """A tensor that looks like another, in memory of its own, which its elements may share."""
-    reach = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
-    return torch.zeros(max(reach, 0), dtype=value.dtype).as_strided(value.shape, value.stride())
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype).zero_()
 
 
 def _is_view(node: Node) -> bool:
