@@ -23,6 +23,7 @@ from sweepvi.errors import ConfigError
 
 Y = torch.linspace(-1.0, 2.0, 10)
 TAKEN = 3
+DEVICE = os.environ.get("SWEEPVI_TEST_DEVICE", "cpu")
 STEPS = 200
 SCHEDULE = {"name": "exponential", "gamma": 0.99}
 PARTITION = {"name": "loc_scale", "scale": {"lr_factor": 0.5}}
@@ -67,7 +68,7 @@ def settings(optimizer, kind):
 def fit(backend, model=model, args=(Y,), **more):
     node = {"name": backend, "timeout": 60.0, **more.pop("distributed", {})}
     defaults = {"guide": guide, "steps": STEPS, "dtype": "float64", "score_draws": 0, "posterior_draws": 0}
-    engine = {"engine": "eager", "distributed": node}
+    engine = {"engine": "eager", "distributed": node, "device": DEVICE}
     return sweepvi.fit(model, args, **{**defaults, **engine, **more})
 
 
@@ -168,7 +169,7 @@ class Stopping(Observer):
 
 def networks(backend):
     result = sweepvi.fit(
-        "digits_vae", guide="own", engine="eager", steps=4, score_draws=0, posterior_draws=0,
+        "digits_vae", guide="own", engine="eager", steps=4, score_draws=0, posterior_draws=0, device=DEVICE,
         distributed={"name": backend},
     )  # fmt: skip
     return told(result) | {"params": {}}
@@ -227,7 +228,8 @@ def lanes(backend):
 def many(backend):
     """Fits of settings of their own, at once."""
     node = {"name": backend, "timeout": 60.0}
-    common = {"guide": guide, "steps": 120, "dtype": "float64", "score_draws": 0, "posterior_draws": 0}
+    engine = {"steps": 120, "dtype": "float64", "device": DEVICE}
+    common = {"guide": guide, "score_draws": 0, "posterior_draws": 0, **engine}
     found = sweepvi.fit_many(
         model, (Y,), distributed=node, engine="lanes", restarts=1, **common,
         settings=[settings(*ROWS[LANES[1]]), {**settings(*ROWS[LANES[0]]), "seed": 5}],
@@ -235,8 +237,21 @@ def many(backend):
     return {f"many{place}": of_lanes(result) for place, result in enumerate(found)}
 
 
+def on_a_gpu(backend):
+    """What is worth seeing there; the rest is the same code as on a processor."""
+    half = {"distributed": {"compression": "bf16"}}
+    found = {name: of_lanes(by_lanes(backend, name)) for name in LANES}
+    found["compressed"] = of_lanes(by_lanes(backend, LANES[1], **half))
+    found |= {f"eager {name}": told(fit(backend, **settings(*ROWS[name]))) for name in FEW[2:4]}
+    found["networks"] = networks(backend)
+    return found | many(backend)
+
+
 def main(backend, folder, *words):
     torch.set_num_threads(1)
+    if "gpu" in words:
+        Path(folder, f"{rank()}.json").write_text(json.dumps(on_a_gpu(backend)))
+        return
     if "lanes" in words:
         if "not_averaged" in words:
             Ranks.average_ = lambda self, tensor: None

@@ -28,11 +28,12 @@ BACKENDS = [
 ]
 
 
-def on_ranks(backend, folder, *words):
+def on_ranks(backend, folder, *words, ranks=2, device="cpu"):
     """What each rank has told: name of the fit → result."""
-    for status, out, errors in run(SCRIPT, backend, str(folder), *words, by=backend, python=started()):
+    how = {"by": backend, "ranks": ranks, "SWEEPVI_TEST_DEVICE": device}
+    for status, out, errors in run(SCRIPT, backend, str(folder), *words, python=started(), **how):
         assert status == 0, out + errors
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)]
 
 
 THEIRS = {
@@ -63,12 +64,13 @@ class PyrosLoss:
     """Pyro's own, under a rank's draws and minibatches."""
 
     def __init__(self, ranks):
-        self.shards, self.elbo = [Shards(0, rank, ranks) for rank in range(ranks)], Trace_ELBO()
+        self.ranks, self.y, self.elbo = ranks, torch.tensor(Y.tolist(), dtype=torch.float64), Trace_ELBO()
+        self.shards = [Shards(0, rank, ranks) for rank in range(ranks)]
 
     def __call__(self, params, rank, number):
         seed_rank(0, rank, number)
         with self.shards[rank].at(number):
-            return self.elbo.loss_and_grads(model, guide, Y.double())
+            return self.elbo.loss_and_grads(model, guide, self.y)
 
 
 class LossByHand:
@@ -81,7 +83,7 @@ class LossByHand:
     def __call__(self, params, rank, number):
         at = torch.tensor([self.seed]), torch.tensor([number])
         [noise] = self.layout.filled(*at, rank * STREAMS).values()
-        epoch, turn = divmod(number, 5 // TAKEN)
+        epoch, turn = divmod(number, -(-len(Y) // self.ranks) // TAKEN)
         share = shard(len(Y), 0, f"data {len(Y)} {TAKEN} 0", epoch, rank, self.ranks)
         y = Y.double()[share[turn * TAKEN : (turn + 1) * TAKEN]]
         loc, scale = params["loc"], params["scale"].exp()
@@ -103,9 +105,10 @@ def by_one_process(optimizer, kind, loss=None, accumulate=1, steps=STEPS):
         torch.set_default_dtype(torch.float32)
 
 
-def _by_one_process(optimizer, kind, loss_of, accumulate, steps, ranks=2):
+def _by_one_process(optimizer, kind, loss_of, accumulate, steps):
+    ranks = loss_of.ranks
     pyro.clear_param_store()
-    guide(Y.double())
+    guide(Y)
     params = dict(pyro.get_param_store()._params)
     rate = "eta" if optimizer == "adagrad_rmsprop" else "lr"
     base = {"loc": OPTIMIZERS[optimizer][rate], "scale": 0.5 * OPTIMIZERS[optimizer][rate]}
@@ -136,10 +139,11 @@ def _by_one_process(optimizer, kind, loss_of, accumulate, steps, ranks=2):
 
 def demand_agreement(told, names):
     for name in names:
-        first, other = (each[name] for each in told)
-        assert first["digest"] == other["digest"], name
-        assert (first["agree"], first["world_size"]) == (True, 2), name
-        assert same(first["losses"], other["losses"]), name
+        first, *others = (each[name] for each in told)
+        assert (first["agree"], first["world_size"]) == (True, len(told)), name
+        for other in others:
+            assert first["digest"] == other["digest"], name
+            assert same(first["losses"], other["losses"]), name
 
 
 def same(left, right):

@@ -23,11 +23,13 @@ class Ranks(ABC):
     Attributes:
         rank: number of this process, from 0.
         world_size: how many there are.
+        recordable: whether sums of tensors of a CUDA device can be part of a CUDA graph.
 
     """
 
     rank: int
     world_size: int
+    recordable: bool = False
 
     @property
     def leads(self) -> bool:
@@ -59,7 +61,7 @@ class Ranks(ABC):
 class Alone(Ranks):
     """One process."""
 
-    rank, world_size = 0, 1
+    rank, world_size, recordable = 0, 1, True
 
     def sum_(self, tensor: Tensor) -> None:
         """Nothing to add."""

@@ -22,6 +22,8 @@ class TorchRanks(Ranks):
 
     def __init__(self, device: torch.device) -> None:
         self.rank, self.world_size, self._device = dist.get_rank(), dist.get_world_size(), device
+        # Gloo takes tensors to the host, and waits for the others there.
+        self.recordable = dist.get_backend() == "nccl"
 
     def sum_(self, tensor: Tensor) -> None:
         """See :meth:`Ranks.sum_`."""

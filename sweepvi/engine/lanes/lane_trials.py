@@ -177,6 +177,7 @@ class LaneTrials(Trials):
             later, size = list(self._plans.values()), self._cohort.lanes
             self._cohort = moved(self._cohort, staying, size, list(entrants.values()), later)
             self._reseat([*staying, *entrants])
+            self._cohort.trace(self._stops())
 
     def _reseat(self, lanes: Sequence[int]) -> None:
         """Fits of these lanes are now in the first ones."""
@@ -266,7 +267,10 @@ class LaneTrials(Trials):
         return events
 
     def _diverged(self, lanes: Sequence[int]) -> list[Event]:
-        why = why_not_finite(self._cohort, lanes)
+        if not lanes:
+            return []
+        with self._inside():
+            why = why_not_finite(self._cohort, lanes)
         none = torch.empty(0, dtype=torch.float64, device="cpu")
         return [self._over(lane, "diverged", why[lane], none) for lane in lanes]
 

@@ -220,6 +220,11 @@ class Stepping:
             row = [each[0] for each in rows]
             self._may_record = False
             if recordable(leaves, row, self.graph.constants):
+                if not self._step.together.ranks.recordable:
+                    self._unrecorded = (
+                        "steps are no CUDA graph: ranks speak through the host; distributed=nccl does not"
+                    )
+                    return None
                 try:
                     self._recording = Recording(self.graph.on, leaves, row, self.graph.constants)
                 except RuntimeError as error:
