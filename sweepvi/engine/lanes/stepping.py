@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from sweepvi.engine.lanes.compiled.chunk import Chunk
-from sweepvi.engine.lanes.compiled.program import ChunkProgram, Layout, portable
+from sweepvi.engine.lanes.compiled.program import ChunkProgram, Layout, portable, step_code
 from sweepvi.engine.lanes.compiled.tiers import MiscompiledError, Tiers, demand_equal, estimated_seconds
 from sweepvi.engine.lanes.graph import StepGraph
 from sweepvi.engine.lanes.noise_modes import TRACEABLE, noise_of_steps
@@ -282,7 +282,7 @@ class Stepping:
         if prepared.read:
             raise ValueError("the noise of a chunk reads a tensor that is not handed in")
         return ChunkProgram(
-            step=portable(self.graph.graph),
+            step=portable(self.graph.graph) if stepwise else step_code(self.graph.graph),
             prepare=portable(prepared.graph),
             states=len(states),
             given=len(given),

@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.fx import Graph
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from sweepvi.engine.lanes.compiled.broadcasts import without_broadcasts
 from sweepvi.engine.lanes.compiled.loop_code import UnknownLoopError, without_allocations
+from sweepvi.engine.lanes.compiled.orientation import turn_products
 from sweepvi.engine.lanes.compiled.small_products import DECOMPOSITIONS
 from sweepvi.private import compile_to_package, scan
 
@@ -119,6 +121,14 @@ def portable(graph: Graph) -> str:
     A pickled graph is traced anew where it is read, and what depends on no argument is then a tensor in it.
     """
     return graph.python_code("self").src
+
+
+def step_code(graph: Graph) -> str:
+    """The code of a step, as :func:`portable`, in which a compiler for the processor finds little to compute twice."""
+    rewritten = without_broadcasts(graph)
+    turn_products(rewritten)
+    rewritten.eliminate_dead_code()
+    return portable(rewritten)
 
 
 def _function(source: str) -> Callable[..., list[Tensor]]:
