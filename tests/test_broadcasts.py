@@ -21,8 +21,8 @@ aten = torch.ops.aten
 ROWS = 40
 
 
-def graph_of(function, *tensors):
-    return StepGraph.traced(lambda *leaves: ([], list(function(*leaves))), [], tensors).graph
+def traced(function, *tensors):
+    return StepGraph.traced(lambda *leaves: ([], list(function(*leaves))), [], tensors)
 
 
 def run(graph, *tensors):
@@ -35,7 +35,7 @@ def sizes(graph, target):
 
 def rewritten(function, *tensors):
     """The graph before and after; results are compared."""
-    graph = graph_of(function, *tensors)
+    graph = traced(function, *tensors).graph
     found = without_broadcasts(graph)
     for own, theirs in zip(run(found, *tensors), run(graph, *tensors), strict=True):
         assert own.dtype == theirs.dtype
@@ -100,7 +100,7 @@ def test_a_product_of_lanes_has_them_first():
         return forward, (x.t() @ (y - forward).t()).t()
 
     tensors = draws(ROWS, 5), draws(3, 5), draws(3, ROWS)
-    graph = graph_of(products, *tensors)
+    graph = traced(products, *tensors).graph
     before = run(graph, *tensors)
     assert sizes(graph, aten.mm.default) == [(ROWS, 3), (5, 3)]
     turn_products(graph)
@@ -112,26 +112,32 @@ def test_a_product_of_lanes_has_them_first():
 
 def test_a_product_that_others_want_as_it_is_stays():
     tensors = draws(ROWS, 5), draws(3, 5)
-    graph = graph_of(lambda x, weights: ((x @ weights.t()).t(), x @ weights.t()), *tensors)
+    graph = traced(lambda x, weights: ((x @ weights.t()).t(), x @ weights.t()), *tensors).graph
     turn_products(graph)
     assert len(sizes(graph, aten.mm.default)) == 1
 
 
-@pytest.mark.parametrize("model", ["eight_schools", "radon", "digits_vae", "uk_drivers"])
-def test_steps_of_shipped_models_have_the_bits_they_had(model):
+def step_of(model, lanes):
+    """A step of a shipped model, and numbers for it."""
     own = {"guide": "own", "model": {"name": model, "batch_size": 16, "hidden": [6], "latent": 2}}
     made = recipe(**(own if model == "digits_vae" else {"model": model}), engine={"steps": 1, "dtype": "float32"})
     with environment(made.settings, reachable_modules(made.reach())) as isolation:
         engine = start(made, isolation)
         found = captured(engine)
         entrant = Entrant.of(made, Start.of(engine), engine.optimization, found)
-        cohort = Cohort(found, [entrant] * 3, 3, made.settings, 1)
+        cohort = Cohort(found, [entrant] * lanes, lanes, made.settings, 1)
         cohort.trace()
-        graph = cohort.stepping.graph
-        assert graph is not None
-        leaves = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
-        given = [torch.zeros(leaf.shape, dtype=leaf.dtype) + (leaf.is_floating_point()) for leaf in leaves]
-        given[len(given) - len(graph.constants) :] = graph.constants
-        before, after = run(graph.graph, *given), run(without_broadcasts(graph.graph), *given)
+    graph = cohort.stepping.graph
+    assert graph is not None
+    leaves = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
+    given = [draws(*leaf.shape).to(leaf.dtype) for leaf in leaves]
+    given[len(given) - len(graph.constants) :] = graph.constants
+    return graph.graph, given
+
+
+@pytest.mark.parametrize("model", ["eight_schools", "radon", "digits_vae", "uk_drivers"])
+def test_steps_of_shipped_models_have_the_bits_they_had(model):
+    graph, given = step_of(model, 3)
+    before, after = run(graph, *given), run(without_broadcasts(graph), *given)
     for own, theirs in zip(after, before, strict=True):
         torch.testing.assert_close(own, theirs, rtol=0, atol=0, equal_nan=True)

@@ -97,6 +97,13 @@ def test_machine_code_takes_the_same_steps_and_is_kept(cache, monkeypatch, tmp_p
         assert same(fit(**{key: loaded.config["engine"][key] for key in ("compile", "compiled_from")}), late)
 
 
+def test_machine_code_of_many_lanes_takes_the_same_steps(cache):
+    traced, compiled = (fit(compile=how, restarts=16, steps=100) for how in ("never", "always"))
+    assert (compiled.compiled_from, compiled.notes) == (0, traced.notes)
+    assert_close(compiled.losses, traced.losses, rtol=1e-10, atol=1e-10)
+    assert_close(compiled.params, traced.params, rtol=1e-10, atol=1e-10)
+
+
 def test_a_fit_that_is_continued_uses_machine_code_at_once(cache, tmp_path):
     whole = fit(compile="always")
     sweepvi.fit(model, (Y,), **{**ENGINE, "steps": 100}, compile="always", folder=tmp_path / "run")

@@ -34,3 +34,15 @@ def test_a_product_of_small_matrices_is_sums(rows: int, terms: int, columns: int
 def test_another_product_is_left_to_the_library(rows: int, terms: int, columns: int, dtype: torch.dtype) -> None:
     _, called = _traced(torch.zeros(2, rows, terms, dtype=dtype), torch.zeros(2, terms, columns, dtype=dtype))
     assert called
+
+
+def test_a_sum_with_a_factor_is_two_operations():
+    """Inductor makes one call of the product and the sum, and forgets the factor."""
+
+    def penalized(left, right, weights):
+        return torch.add(left @ right, weights, alpha=0.25) + weights
+
+    tensors = torch.rand(3, 4), torch.rand(4, 2), torch.rand(3, 2)
+    graph = make_fx(penalized, DECOMPOSITIONS)(*tensors)
+    assert not any(node.kwargs for node in graph.graph.nodes)
+    torch.testing.assert_close(graph(*tensors), penalized(*tensors))

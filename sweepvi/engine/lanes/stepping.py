@@ -281,8 +281,10 @@ class Stepping:
         prepared = traced(prepare, given)
         if prepared.read:
             raise ValueError("the noise of a chunk reads a tensor that is not handed in")
+        lanes = len(chunk.seeds)
+        step, lanes_last = (portable(self.graph.graph), 0) if stepwise else step_code(self.graph.graph, lanes)
         return ChunkProgram(
-            step=portable(self.graph.graph) if stepwise else step_code(self.graph.graph),
+            step=step,
             prepare=portable(prepared.graph),
             states=len(states),
             given=len(given),
@@ -291,6 +293,7 @@ class Stepping:
             length=length,
             stepwise=stepwise,
             threads=torch.get_num_threads(),
+            lanes_last=lanes_last,
         )
 
     def _demand_equal(self, found: Stepped, expected: Stepped) -> None:

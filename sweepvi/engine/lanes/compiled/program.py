@@ -16,6 +16,7 @@ from torch.fx import Graph
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from sweepvi.engine.lanes.compiled.broadcasts import without_broadcasts
+from sweepvi.engine.lanes.compiled.lanes_last import moved, moved_back, pays, with_lanes_last
 from sweepvi.engine.lanes.compiled.loop_code import UnknownLoopError, without_allocations
 from sweepvi.engine.lanes.compiled.orientation import turn_products
 from sweepvi.engine.lanes.compiled.small_products import DECOMPOSITIONS
@@ -64,6 +65,8 @@ class ChunkProgram:
     stepwise: bool
     """Whether the machine code is one step, and not a loop over those of the chunk."""
     threads: int
+    lanes_last: int = 0
+    """How many lanes there are, if the step is one of :func:`with_lanes_last`; otherwise 0."""
 
     def key(self) -> str:
         """A hash of the program, and of all that decides which machine code is right for it."""
@@ -72,9 +75,7 @@ class ChunkProgram:
             torch.__version__,
             _processor(),
             *sorted({_device(layout.device) for layout in self.layouts}),
-            self.step,
-            self.prepare,
-            repr((self.states, self.given, self.same, self.layouts, self.length, self.stepwise, self.threads)),
+            repr(self),
         ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -94,7 +95,12 @@ class ChunkProgram:
             state, own, constants = tensors[:states], tensors[states : states + given], tensors[states + given :]
             if self.stepwise:
                 return one(*state, *(rows[0] for rows in prepare(*own)), *constants)
-            return list(scan(one, list(state), list(prepare(*own)), constants))
+            if not self.lanes_last:
+                return list(scan(one, list(state), list(prepare(*own)), constants))
+            last, back = partial(moved, lanes=self.lanes_last), partial(moved_back, lanes=self.lanes_last)
+            rows = [last(row, dim=1) for row in prepare(*own)]
+            out = scan(one, list(map(last, state)), rows, [last(each) for each in constants])
+            return [*map(back, out[:states]), *(back(seen, dim=1) for seen in out[states:])]
 
         return run
 
@@ -123,12 +129,22 @@ def portable(graph: Graph) -> str:
     return graph.python_code("self").src
 
 
-def step_code(graph: Graph) -> str:
-    """The code of a step, as :func:`portable`, in which a compiler for the processor finds little to compute twice."""
-    rewritten = without_broadcasts(graph)
+def step_code(graph: Graph, lanes: int) -> tuple[str, int]:
+    """The code of a step, as :func:`portable`, made easy for a compiler for the processor.
+
+    Args:
+        graph: of the step.
+        lanes: how many there are.
+
+    Returns:
+        The code, and what :attr:`ChunkProgram.lanes_last` is of it.
+
+    """
+    last = lanes if pays(graph, lanes) else 0
+    rewritten = without_broadcasts(with_lanes_last(graph, lanes) if last else graph)
     turn_products(rewritten)
     rewritten.eliminate_dead_code()
-    return portable(rewritten)
+    return portable(rewritten), last
 
 
 def _function(source: str) -> Callable[..., list[Tensor]]:

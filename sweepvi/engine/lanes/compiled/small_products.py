@@ -15,19 +15,33 @@ MOST_TERMS, MOST_PRODUCTS = 4, 64
 """Of an entry of the result, and of a whole product."""
 
 
-def small_bmm(left: Tensor, right: Tensor) -> Any:
-    """The product of shapes [B, n, k] and [B, k, m], in the type of a product; ``NotImplemented`` where it is large."""
+def is_small(left: Tensor, right: Tensor) -> bool:
+    """Whether a product of shapes [B, n, k] and [B, k, m] is better taken apart."""
     terms = left.shape[2]
     if not 0 < terms <= MOST_TERMS or left.shape[1] * terms * right.shape[2] > MOST_PRODUCTS:
+        return False
+    # Half precision is summed in a wider type by the library.
+    return left.dtype.is_floating_point and left.dtype.itemsize >= 4
+
+
+def small_bmm(left: Tensor, right: Tensor) -> Any:
+    """The product of shapes [B, n, k] and [B, k, m], in the type of a product; ``NotImplemented`` where it is large."""
+    if not is_small(left, right):
         return NotImplemented
-    if not left.dtype.is_floating_point or left.dtype.itemsize < 4:
-        # Half precision is summed in a wider type by the library.
-        return NotImplemented
+    terms = left.shape[2]
     total = left[:, :, 0:1] * right[:, 0:1, :]
     for term in range(1, terms):
         total = total + left[:, :, term : term + 1] * right[:, term : term + 1, :]
     return total
 
 
-DECOMPOSITIONS = {torch.ops.aten.bmm.default: small_bmm}
+def plain_sum(left: Any, right: Any, *, alpha: float = 1) -> Any:
+    """``left + alpha · right`` as two operations; ``NotImplemented`` where ``alpha`` is 1.
+
+    Inductor (torch 2.13) makes one call of a product and such a sum, and forgets ``alpha``.
+    """
+    return NotImplemented if alpha == 1 else left + right * alpha
+
+
+DECOMPOSITIONS = {torch.ops.aten.bmm.default: small_bmm, torch.ops.aten.add.Tensor: plain_sum}
 """For :func:`torch.fx.experimental.proxy_tensor.make_fx`."""
