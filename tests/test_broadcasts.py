@@ -117,10 +117,11 @@ def test_a_product_that_others_want_as_it_is_stays():
     assert len(sizes(graph, aten.mm.default)) == 1
 
 
-def step_of(model, lanes):
+def step_of(model, lanes, guide="auto_normal"):
     """A step of a shipped model, and numbers for it."""
-    own = {"guide": "own", "model": {"name": model, "batch_size": 16, "hidden": [6], "latent": 2}}
-    made = recipe(**(own if model == "digits_vae" else {"model": model}), engine={"steps": 1, "dtype": "float32"})
+    small = {"name": model, "batch_size": 16, "hidden": [6], "latent": 2}
+    programs = {"guide": "own", "model": small} if model == "digits_vae" else {"guide": guide, "model": model}
+    made = recipe(**programs, engine={"steps": 1, "dtype": "float32"})
     with environment(made.settings, reachable_modules(made.reach())) as isolation:
         engine = start(made, isolation)
         found = captured(engine)

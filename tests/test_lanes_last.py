@@ -7,6 +7,7 @@ import torch
 from test_broadcasts import draws, run, step_of, traced
 from torch.testing import assert_close
 
+from sweepvi import registry
 from sweepvi.engine.lanes.compiled.lanes_last import has_lanes, moved, moved_back, pays, with_lanes_last
 
 aten = torch.ops.aten
@@ -84,7 +85,11 @@ def test_it_does_not_pay_where_a_library_multiplies():
     assert not pays(traced(lambda x, y: (x @ y,), draws(LANES, 3), draws(3, 40)).graph, LANES)
 
 
-@pytest.mark.parametrize("model", ["eight_schools", "radon", "uk_drivers"])
-def test_steps_of_shipped_models(model):
-    graph, given = step_of(model, LANES)
+GUIDES = [name for name in registry.names("guide") if name not in ("custom", "own")]
+STEPS = [*(("eight_schools", guide) for guide in GUIDES), ("radon", "auto_normal"), ("uk_drivers", "auto_normal")]
+
+
+@pytest.mark.parametrize(("model", "guide"), STEPS)
+def test_steps_of_shipped_models(model, guide):
+    graph, given = step_of(model, LANES, guide)
     compare(with_lanes_last(graph, LANES), graph, *given)

@@ -115,7 +115,8 @@ class _Rewriting:
         self._last: dict[Node, Any] = {}
         """Node → what has its value with the first dimension last."""
         self._products: dict[Node, tuple[Node, list[int]]] = {}
-        """Small batched products → what has them with lanes last; the batch's dimensions apart there; its shape."""
+        """Small product of a batch → what has it with lanes last, and its shape otherwise; the dimensions of the batch
+        are apart."""
 
     def of(self, graph: Graph) -> Graph:
         for node in graph.nodes:
