@@ -53,7 +53,7 @@ def _before_expanding(graph: Graph) -> None:
             # A tensor without dimensions has less say in the type of a result.
             if _value(source).dim() > 0 and _numel(source) < _numel(node):
                 small[node] = source
-        elif _is_pointwise(node):
+        elif is_pointwise(node):
             _compute_small(graph, node, small)
 
 
@@ -80,7 +80,7 @@ def _compute_small(graph: Graph, node: Node, small: dict[Node, Node]) -> None:
 def _kept(graph: Graph) -> None:
     kept: dict[Node, Node] = {}
     for node in _calls(graph):
-        if not _is_pointwise(node):
+        if not is_pointwise(node):
             continue
         for source in node.all_input_nodes:
             if _numel(source) * FEWER <= _numel(node):
@@ -113,7 +113,8 @@ def _in_memory(graph: Graph, node: Node, kept: dict[Node, Node]) -> Node:
     return made
 
 
-def _is_pointwise(node: Node) -> bool:
+def is_pointwise(node: Node) -> bool:
+    """Whether an operation makes each number of those in its place, of shapes that are broadcast."""
     if not isinstance(node.meta.get("val"), Tensor) or not node.all_input_nodes:
         return False
     return node.target in _POINTWISE or torch.Tag.pointwise in getattr(node.target, "tags", ())

@@ -18,20 +18,19 @@ from torch import Tensor
 from torch.fx import Graph, Node, map_arg
 from torch.utils._pytree import tree_map
 
+from sweepvi.engine.lanes.compiled.broadcasts import is_pointwise
 from sweepvi.engine.lanes.compiled.small_products import is_small
 from sweepvi.private import without_numbers
 
 aten = torch.ops.aten
 
-_POINTWISE: set[Any] = {
-    aten._to_copy.default,
-    aten.softplus_backward.default,
+_LIKE_FIRST: set[Any] = {
     aten.copy.default,
     aten.full_like.default,
     aten.zeros_like.default,
     aten.ones_like.default,
 }
-"""Operations on each number by itself, beside those that torch says are."""
+"""Operations whose result has the shape of their first argument, whatever that holds."""
 
 _VIEWS: set[Any] = {aten.view.default, aten._unsafe_view.default, aten.reshape.default}
 _REDUCTIONS: set[Any] = {
@@ -83,12 +82,19 @@ def with_lanes_last(graph: Graph, lanes: int) -> Graph:
 
 
 def moved(tensor: Tensor, lanes: int, dim: int = 0) -> Tensor:
-    """A tensor with the dimension of lanes last, if it has one at ``dim`` and others behind it."""
+    """A tensor of shape [K, …] as […, K], in order, where K is how many lanes there are; others as they are.
+
+    Args:
+        tensor: any.
+        lanes: K.
+        dim: where the dimension of lanes is; those before it stay there.
+
+    """
     return _in_order(tensor.movedim(dim, -1)) if has_lanes(tensor, lanes, dim) else tensor
 
 
 def moved_back(tensor: Tensor, lanes: int, dim: int = 0) -> Tensor:
-    """What :func:`moved` was given, if that had lanes at ``dim``, whatever was behind it."""
+    """What :func:`moved` was given, if that had lanes at ``dim``: of shape […, K], as [K, …]."""
     has_them = tensor.dim() > dim + 1 and tensor.shape[-1] == lanes
     return _in_order(tensor.movedim(-1, dim)) if has_them else tensor
 
@@ -192,7 +198,7 @@ class _Rewriting:
                 return None
             parts, place = self._last[source], int(node.args[1])  # pyright: ignore[reportArgumentType]
             return parts[place] if isinstance(parts, list) else self._call(node.target, parts, place)
-        if _is_pointwise(node):
+        if is_pointwise(node) or node.target in _LIKE_FIRST:
             return self._pointwise(node)
         if node.target in _VIEWS:
             return self._view(node)
@@ -376,12 +382,6 @@ class _Rewriting:
 def _is_second_alone(indices: Any) -> bool:
     """Whether entries of a tensor are chosen along its second dimension, and no other."""
     return len(indices) == 2 and indices[0] is None and _value(indices[1]).dim() == 1
-
-
-def _is_pointwise(node: Node) -> bool:
-    if not isinstance(node.meta.get("val"), Tensor) or not node.all_input_nodes:
-        return False
-    return node.target in _POINTWISE or torch.Tag.pointwise in getattr(node.target, "tags", ())
 
 
 def _value(node: Any) -> Tensor:

@@ -22,7 +22,10 @@ from sweepvi.engine.lanes.compiled.orientation import turn_products
 from sweepvi.engine.lanes.compiled.small_products import DECOMPOSITIONS
 from sweepvi.private import compile_to_package, scan
 
-_SOURCES = [Path(__file__), *(Path(__file__).parent / name for name in ("loop_code.py", "small_products.py"))]
+_SOURCES = [
+    Path(__file__),
+    *(Path(__file__).parent / name for name in ("lanes_last.py", "loop_code.py", "small_products.py")),
+]
 
 
 @dataclass(frozen=True)
