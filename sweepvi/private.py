@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyro
+import pyro.distributions.hmm
 import pyro.ops.special
 import torch
 from pyro.infer.autoguide import AutoGuide
@@ -40,6 +41,8 @@ from torch._C._functorch import (
 from torch.fx import graph_module
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+from sweepvi.log_products import MOST_STATES, log_product_of_all
 
 # One call for many small tensors: the public way is a Python call each. torch.optim is built on these.
 foreach_copy_: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
@@ -162,6 +165,14 @@ class _SafeLog(torch.autograd.Function):
         return grads[0] / x.clamp_min(torch.finfo(x.dtype).eps)
 
 
+# Pyro's product over time of the matrices of a hidden Markov model; there is no public one.
+_log_product_of_all: Any = pyro.distributions.hmm._sequential_logmatmulexp
+
+
+def _log_product(logits: Tensor) -> Tensor:
+    return log_product_of_all(logits) if logits.shape[-1] <= MOST_STATES else _log_product_of_all(logits)
+
+
 def _expectation(dice: Any, costs: Mapping[frozenset[str], list[Any]]) -> Any:
     """``Dice.compute_expectation``: the sum over costs, each weighted with the probability of what it is the cost of.
 
@@ -218,7 +229,7 @@ def transformable() -> Iterator[None]:
 
     ``torch.distributions.Dirichlet`` and Pyro's ``safe_log``, of which its sums over discrete variables are made, are
     ``autograd.Function``s of the old kind. Checks of arguments, Pyro's warnings of NaN, and ``TraceEnum_ELBO`` where it
-    leaves out values of probability 0, branch on values.
+    leaves out values of probability 0, branch on values. Long products of small matrices are replaced for their speed.
     """
     warners = [
         module for name, module in sys.modules.items() if name.startswith("pyro.") and "warn_if_nan" in vars(module)
@@ -227,6 +238,7 @@ def transformable() -> Iterator[None]:
         (torch.distributions.dirichlet, "_Dirichlet", _Dirichlet),
         (pyro.ops.special, "_SafeLog", _SafeLog),
         (Dice, "compute_expectation", _expectation),
+        (pyro.distributions.hmm, "_sequential_logmatmulexp", _log_product),
         *((module, "warn_if_nan", lambda *args, **kwargs: None) for module in warners),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -35,6 +36,7 @@ def _global_state() -> dict[str, object]:
         "parameters": sorted(pyro.get_param_store().keys()),
         "dtype": torch.get_default_dtype(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "denormals": sys.float_info.min / 2 > 0.0,
         "fill": torch.utils.deterministic.fill_uninitialized_memory,
         "validation": (pyro.distributions.is_validation_enabled(), torch.distributions.Distribution._validate_args),
         "grad": torch.is_grad_enabled(),

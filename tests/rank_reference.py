@@ -22,10 +22,10 @@ from sweepvi.engine.lanes.noise import Draw, NoiseLayout
 from sweepvi.engine.lanes.rank_lanes import STREAMS
 
 SCRIPT = str(HERE / "rank_fits.py")
-BACKENDS = [
-    "gloo",
-    pytest.param("horovod", marks=pytest.mark.skipif(not importlib.util.find_spec("horovod"), reason="needs horovod")),
-]
+WITHOUT_HOROVOD = pytest.mark.skipif(not importlib.util.find_spec("horovod"), reason="needs horovod")
+BACKENDS = ["gloo", pytest.param("horovod", marks=WITHOUT_HOROVOD)]
+LANES_BACKENDS = ["gloo", pytest.param("horovod", marks=[WITHOUT_HOROVOD, pytest.mark.long])]
+"""Below lanes and eager fits there is the same all-reduce."""
 
 
 def on_ranks(backend, folder, *words, ranks=2, device="cpu"):

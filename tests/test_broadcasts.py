@@ -77,6 +77,16 @@ def test_several_uses_share_what_is_in_memory():
     assert sizes(rewritten(twice, draws(3), draws(3, ROWS))[1], aten.as_strided.default) == [(3,)]
 
 
+def test_what_is_put_in_another_order_and_used_twice_is_in_memory():
+    def both(x, order, few):
+        moved, chosen = x[order], x[few]
+        return moved.sum(0), moved.exp(), chosen.sum(0), chosen.exp()
+
+    before, after = rewritten(both, draws(3, ROWS), torch.tensor([2, 0, 1]), torch.tensor([0, 2]))
+    assert sizes(before, aten.clone.default) == []
+    assert sizes(after, aten.clone.default) == [(3, ROWS)]
+
+
 def test_shapes_may_be_taken_of_what_is_laid_out_otherwise():
     def viewed(scale, x):
         wide = scale.unsqueeze(-1).expand(4, ROWS).exp()

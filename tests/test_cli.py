@@ -98,8 +98,8 @@ def model():
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def start(words, cwd, python=sys.executable, **options):
-    command = [python, "-m", "sweepvi", *words]
+def start(words, cwd, **options):
+    command = [started(), "-m", "sweepvi", *words]
     return subprocess.Popen(
         command,
         cwd=cwd,
@@ -109,7 +109,7 @@ def start(words, cwd, python=sys.executable, **options):
 
 
 def run(words, cwd, status=0):
-    process = start(words, cwd, started())
+    process = start(words, cwd)
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == status, out + err
     return out, err

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from rank_fits import LANES, RESTARTS, ROWS
-from rank_reference import BACKENDS, LossByHand, by_one_process, demand_agreement, on_ranks
+from rank_reference import LANES_BACKENDS, LossByHand, by_one_process, demand_agreement, on_ranks
 
 from sweepvi.engine.lanes.starts import restart_seeds
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=LANES_BACKENDS)
 def lanes(request, tmp_path_factory):
     return on_ranks(request.param, tmp_path_factory.mktemp("lanes"), "lanes")
 

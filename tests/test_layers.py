@@ -30,7 +30,8 @@ COMPONENTS = {
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
-    "private": set(),
+    "log_products": set(),
+    "private": {"log_products"},
     "random_state": set(),
     "provenance": set(),
     "diagnostics": set(),

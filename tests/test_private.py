@@ -242,6 +242,7 @@ class TestTransformable:
             torch.distributions.dirichlet: "_Dirichlet",
             pyro.ops.special: "_SafeLog",
             pyro.infer.util.Dice: "compute_expectation",
+            pyro.distributions.hmm: "_sequential_logmatmulexp",
             pyro.infer.traceenum_elbo: "warn_if_nan",
         }
         before = {owner: vars(owner)[name] for owner, name in places.items()}

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fork_server import started
 from postgres_server import postgres
 
 from sweepvi.command import parse
@@ -263,9 +264,7 @@ def agent(folder, trials, *words):
         *(f"hydra.sweep.dir={folder}", *words),
     ]
     with (folder.parent / f"{folder.parent.name}.out").open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        return subprocess.Popen([started(), *command], stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def events_of(url, study):

@@ -247,6 +247,7 @@ def test_a_copy_of_a_compiled_optimizer_is_compiled(monkeypatch):
     assert len(made) >= 3
 
 
+@pytest.mark.long
 def test_compiled_equals_uncompiled():
     """Also through a copy, and past the step at which RAdam changes its kind of step."""
     plain, fused = parameters(F32, ((3,), (2, 4))), parameters(F32, ((3,), (2, 4)))

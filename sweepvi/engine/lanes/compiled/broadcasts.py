@@ -38,6 +38,7 @@ def without_broadcasts(graph: Graph) -> Graph:
     _before_expanding(found)
     found.eliminate_dead_code()
     _kept(found)
+    _reordered_once(found)
     for node in found.nodes:
         if node.target is aten.view.default:
             # Strides are others here and there.
@@ -85,6 +86,16 @@ def _kept(graph: Graph) -> None:
         for source in node.all_input_nodes:
             if _numel(source) * FEWER <= _numel(node):
                 node.replace_input_with(source, _in_memory(graph, source, kept))
+
+
+def _reordered_once(graph: Graph) -> None:
+    """Have what is put in another order once, in memory, and not wherever it is used."""
+    for node in _calls(graph):
+        if node.target is aten.index.Tensor and len(node.users) > 1 and _numel(node) == _numel(node.args[0]):
+            users = list(node.users)
+            reordered = _in_memory(graph, node, {})
+            for user in users:
+                user.replace_input_with(node, reordered)
 
 
 def _in_memory(graph: Graph, node: Node, kept: dict[Node, Node]) -> Node:
