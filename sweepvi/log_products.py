@@ -2,7 +2,7 @@
 
 The matrices of a hidden Markov model are three by three, say, for each of hundreds of times. Pyro has them in the order
 [T, S, S], of which a processor that takes sixteen numbers at once finds three of a kind side by side. Here they are
-[S, S, T], and in an order of times in which the left factors of all pairs lie in a piece, and the right ones in another.
+[S, S, T], and in an order of times in which the left factors of all pairs lie in a piece, the right ones in another.
 Matrices are multiplied in the same pairs, and shifted before by the same maxima: results differ in rounding alone.
 """
 

@@ -116,34 +116,37 @@ class Tiers:
         self._compilation = None
 
 
-def difference(ours: Sequence[Tensor], theirs: Sequence[Tensor], lanes: Tensor, lane_dim: int, floor: float) -> float:
-    """The largest difference between results of machine code and those of the graph; infinity where one has none.
+def differences(ours: Sequence[Tensor], theirs: Sequence[Tensor], lanes: Tensor, lane_dim: int, floor: float) -> Tensor:
+    """The largest difference of each lane between results of machine code and those of the graph: float64, shape [K].
 
+    It is relative to the largest number of a lane in each tensor, and infinite where one of both is not a number.
     Raises ``MiscompiledError`` if whole numbers differ.
 
     Args:
         ours: of machine code.
         theirs: of the graph.
-        lanes: which are compared: bool, shape [K].
+        lanes: which are compared: bool, shape [K]; the others do not differ.
         lane_dim: which dimension of all tensors is that of lanes.
-        floor: added to the largest number of a lane in each tensor, relative to which a difference is.
+        floor: added to what a difference is relative to.
 
     """
+    found = torch.zeros(len(lanes), dtype=torch.float64, device=lanes.device)
     if not lanes.any():
-        return 0.0
-    most = 0.0
+        return found
     for one, other in zip(ours, theirs, strict=True):
         one, other = (each.movedim(lane_dim, 0)[lanes].reshape(int(lanes.sum()), -1) for each in (one, other))
         if not one.dtype.is_floating_point:
             if not torch.equal(one, other):
                 raise MiscompiledError("machine code takes other steps")
             continue
+        if not one.shape[1]:
+            continue
         one, other = one.double(), other.double()
-        size = torch.nan_to_num(other.abs(), 0.0, 0.0, 0.0).amax(-1, keepdim=True) if other.shape[1] else other
+        size = torch.nan_to_num(other.abs(), 0.0, 0.0, 0.0).amax(-1, keepdim=True)
         apart = torch.nan_to_num((one - other).abs() / (size + floor), torch.inf, torch.inf)
         apart[(one == other) | (one.isnan() & other.isnan())] = 0.0
-        most = max(most, float(apart.max())) if apart.numel() else most
-    return most
+        found[lanes] = torch.maximum(found[lanes], apart.amax(-1))
+    return found
 
 
 def _one_line(error: BaseException) -> str:
