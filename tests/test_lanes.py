@@ -15,6 +15,7 @@ from sweepvi import telling
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.environment import environment
 from sweepvi.engine.lanes import captured as capturing
+from sweepvi.engine.lanes import lane_fits, memory
 from sweepvi.engine.lanes.captured import NotCapturedError, captured
 from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.entrant import Entrant, Start
@@ -301,6 +302,27 @@ def test_more_fits_than_there_is_memory_for_wait():
     for one, other in zip(together, waiting, strict=True):
         assert one.status == other.status == "finished"
         assert one.steps == other.steps
+        torch.testing.assert_close(one.losses, other.losses, rtol=1e-9, atol=1e-9)
+
+
+def test_more_fits_than_a_processors_cache_has_room_for_wait(monkeypatch):
+    settings = [{"seed": seed, "steps": 20 + seed} for seed in range(7)]
+    common = {"engine": {**ENGINE, "score_draws": 5}}
+    together = sweepvi.fit_many("eight_schools", settings=settings, **common)
+    size = sum(value.numel() for value in together[0].params.values())
+    monkeypatch.setattr(memory, "IN_CACHE", 5 * size)
+    monkeypatch.setattr(memory, "FEWEST", 2)
+    widths = []
+    before = lane_fits.Cohort.advance
+
+    def noted(self, *given):
+        widths.append(self.lanes)
+        return before(self, *given)
+
+    monkeypatch.setattr(lane_fits.Cohort, "advance", noted)
+    waiting = sweepvi.fit_many("eight_schools", settings=settings, **common)
+    assert max(widths) == 4  # the next lower number of lanes
+    for one, other in zip(together, waiting, strict=True):
         torch.testing.assert_close(one.losses, other.losses, rtol=1e-9, atol=1e-9)
 
 

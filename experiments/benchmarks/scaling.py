@@ -43,7 +43,8 @@ class Point:
 def measured(tier: str, size: int, lanes: int, seconds: float, rounds: int) -> Point:
     """One point; ``WorkerError`` where it cannot be had."""
     with Worker(tier, "float32") as worker:
-        request = {"name": f"normal_means:{size}", "dtype": "float32", "lanes": lanes, "device": "cpu", "tier": tier}
+        problem = {"name": f"normal_means:{size}", "dtype": "float32", "device": "cpu"}
+        request = {**problem, "lanes": lanes, "tier": tier, "at_once": True}
         formula = worker.ask("start", **request)["formula"]
         reply = worker.ask("advance", steps=1)
         while reply["cpu"] < seconds / 4:

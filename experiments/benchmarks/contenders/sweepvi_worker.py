@@ -16,7 +16,8 @@ from sweepvi.engine.lanes.captured import captured
 from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.entrant import Entrant, Start
 from sweepvi.engine.lanes.iterates import Iterates
-from sweepvi.engine.lanes.memory import lane_bytes
+from sweepvi.engine.lanes.lane_fits import LADDER
+from sweepvi.engine.lanes.memory import lane_bytes, lanes_in_cache
 from sweepvi.engine.trial_run import start as started
 from sweepvi.programs import reachable_modules
 from sweepvi.settings import LaneSettings
@@ -36,7 +37,9 @@ class Steady:
     def __init__(self) -> None:
         self._around = ExitStack()
 
-    def start(self, name: str, dtype: str, lanes: int, device: str, tier: str, **_: Any) -> dict[str, Any]:
+    def start(
+        self, name: str, dtype: str, lanes: int, device: str, tier: str, at_once: bool = False, **_: Any
+    ) -> dict[str, Any]:
         """Set up, the first chunk of steps among it; replies with ``formula``, the bytes that lanes need by the engine.
 
         Args:
@@ -45,6 +48,7 @@ class Steady:
             lanes: fits, which differ by their seeds.
             device: as the engine's setting.
             tier: ``compiled`` or ``traced``.
+            at_once: all lanes, where the engine would run so many in parts.
 
         """
         self.close()
@@ -55,14 +59,17 @@ class Steady:
         begun = started(recipe, isolation)
         program = captured(begun)
         first = Entrant.of(recipe, Start.of(begun), begun.optimization, program)
-        entrants = [replace(first, seed=seed) for seed in range(lanes)]
-        self._cohort = Cohort(program, entrants, lanes, recipe.settings, total=ENDLESS)
-        self._iterates = Iterates(lanes, len(program.start))
-        self.advance(1)
-        stepping = self._cohort.stepping
+        size = lanes if at_once else min(lanes, max(each for each in LADDER if each <= lanes_in_cache(program)))
+        self._parts = []
+        for part in range(0, lanes, size):
+            entrants = [replace(first, seed=part + seed) for seed in range(min(size, lanes - part))]
+            cohort = Cohort(program, entrants, len(entrants), recipe.settings, total=ENDLESS)
+            self._parts.append((cohort, Iterates(len(entrants), len(program.start))))
+        taken = self.advance(1)["steps"]
+        stepping = self._parts[0][0].stepping
         if tier == "compiled" and stepping.compiled_from is None:
             raise RuntimeError(stepping.note)
-        return {"formula": lanes * lane_bytes(program, slots=2, steps=self._cohort.steps_taken)}
+        return {"formula": lanes * lane_bytes(program, slots=2, steps=taken)}
 
     def close(self) -> None:
         """Leave the fits' environment."""
@@ -70,14 +77,15 @@ class Steady:
 
     def advance(self, steps: int) -> dict[str, Any]:
         """Take at least that many steps, whole chunks; all that a fit does at each is done."""
-        before = self._cohort.steps_taken
-        while self._cohort.steps_taken < before + steps:
-            self._cohort.advance(ENDLESS)
-            self._iterates.add(self._cohort)
-        if self._cohort.device.type == "cuda":
+        before = self._parts[0][0].steps_taken
+        for cohort, iterates in self._parts:
+            while cohort.steps_taken < before + steps:
+                cohort.advance(ENDLESS)
+                iterates.add(cohort)
+        if self._parts[0][0].device.type == "cuda":
             torch.cuda.synchronize()
-        losses = self._cohort.record.chunks[-1].losses[-1]
-        return {"steps": self._cohort.steps_taken - before, "loss": float(losses.mean())}
+        losses = torch.cat([cohort.record.chunks[-1].losses[-1] for cohort, _ in self._parts])
+        return {"steps": self._parts[0][0].steps_taken - before, "loss": float(losses.mean())}
 
 
 def trials(name: str, dtype: str, number: int, length: int, draws: int, tier: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sweepvi.engine.lanes.entrant import Entrant
 from sweepvi.engine.lanes.failure import note_reasons
 from sweepvi.engine.lanes.iterates import Iterates
 from sweepvi.engine.lanes.lane_snapshot import courses_of, load_watches, put_courses, put_watches
-from sweepvi.engine.lanes.memory import most_lanes
+from sweepvi.engine.lanes.memory import lanes_in_cache, most_lanes
 from sweepvi.engine.lanes.rank_lanes import ALONE, RankLanes
 from sweepvi.engine.lanes.record import Course
 from sweepvi.engine.lanes.starts import lane_settings
@@ -82,7 +82,7 @@ class LaneFits(Fits):
             for place, own in enumerate(entrants)
             for entrant in own
         ]
-        self._room = min(together.ranks.gathered(most_lanes(found, settings)))
+        self._room = min(together.ranks.gathered(min(most_lanes(found, settings), lanes_in_cache(found))))
         self._at: dict[int, int] = {}
         """Lane of the cohort → number of the fit in it."""
         self._seat(list(range(len(self._lanes))), self._size(len(self._lanes)))

@@ -9,6 +9,7 @@ results are there at once, when no step needs memory any more.
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ CHUNK = 64
 
 NOISE = 1 << 22
 """Random numbers of a chunk, of all lanes together, at most."""
+
+IN_CACHE, FEWEST = 1_500_000, 16
+"""Parameters of all lanes that a processor's cache has room for, and lanes that are worth it without."""
 
 
 class Peak(DispatchMode):
@@ -104,6 +108,14 @@ def most_lanes(found: Captured, settings: LaneSettings, slots: int = 4) -> int:
     device = found.start.device
     limit = settings.memory * 2**30 if settings.memory is not None else SHARE * available(device)
     return int(limit // _needed(found, settings, slots))
+
+
+def lanes_in_cache(found: Captured) -> int:
+    """How many lanes are worth running at once, of more that wait.
+
+    Beyond a processor's cache, a lane's step takes up to twice as long, and calls are few for the numbers in them.
+    """
+    return max(FEWEST, IN_CACHE // max(1, len(found.start))) if found.start.device.type == "cpu" else sys.maxsize
 
 
 def _needed(found: Captured, settings: LaneSettings, slots: int) -> int:
