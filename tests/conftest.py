@@ -10,6 +10,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from fork_server import started
 
 torch.set_num_threads(1)
 
@@ -29,6 +30,14 @@ def nothing_global_changes() -> Iterator[None]:
     yield
     assert _global_state() == before
     pyro.clear_param_store()
+
+
+@pytest.fixture(scope="module")
+def ready_python() -> Iterator[None]:
+    """Workers of sweeps are forks of a process that has imported everything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(started()))
+        yield
 
 
 def _global_state() -> dict[str, object]:

@@ -48,8 +48,8 @@ socket.send_fds(server, [len(content).to_bytes(8, "big")], files)
 server.sendall(content)
 copy = int.from_bytes(server.recv(4), "big")
 for number in (signal.SIGINT, signal.SIGTERM):
-    if signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, lambda number, _: os.kill(copy, number))
+    # Also where it is ignored here: the copy may not ignore it.
+    signal.signal(number, lambda number, _: os.kill(copy, number))
 status = server.recv(4)
 sys.exit(int.from_bytes(status, "big") if status else 70)
 """

@@ -19,6 +19,8 @@ from sweepvi import cli
 from sweepvi.engine.trials import smoothed
 from sweepvi.sweep.records import StudyRecord
 
+pytestmark = pytest.mark.usefixtures("ready_python")
+
 GRID = ("model=eight_schools", "optimizer=clipped_adam,adagrad_rmsprop", "engine.steps=60,90", "engine.score_draws=200")
 SEARCH = ("model=eight_schools", "optimizer=clipped_adam,adam", "optimizer.lr=tag(log,interval(1e-3,1))")
 SHORT = ("engine.steps=81", "engine.score_draws=100", "sweep.finalists=0")

@@ -14,6 +14,9 @@ from sweepvi.sweep.python import plan_from_python
 DATA = {"x": torch.tensor([0.5, 1.0, 2.0])}
 
 
+pytestmark = pytest.mark.usefixtures("ready_python")
+
+
 def model(x):
     mean = pyro.sample("mean", dist.Normal(0.0, 2.0))
     with pyro.plate("data", len(x)):
