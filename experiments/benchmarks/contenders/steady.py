@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ class Blocks:
     cpu: list[float] = field(default_factory=list)
     loss: float = math.nan
     note: str = ""
+
+
+AVERAGED = 31
+"""Losses after those of :func:`agreement`, of a step or a chunk each."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,11 @@ class Runner:
         self.blocks.cpu.append(reply["cpu"] / lane_steps)
         self.blocks.loss = reply["loss"]
 
+    def average(self, times: int) -> None:
+        """Go on, and take the mean of losses: one minibatch's is noise."""
+        losses = [self._worker.ask("advance", steps=1)["loss"] for _ in range(times)]
+        self.blocks.loss = statistics.fmean([self.blocks.loss, *losses])
+
 
 def steady(case: str, dtype: str, lanes: Sequence[int], plan: Plan) -> Iterator[tuple[int, dict[str, Blocks]]]:
     """The blocks of all contenders, by name, for each number of lanes."""
@@ -100,6 +110,7 @@ def agreement(case: str, dtype: str, lanes: int, steps: int, plan: Plan) -> dict
         runners = _started(workers, case, dtype, lanes, plan)
         for runner in runners:
             runner.attempt(lambda runner=runner: runner.measure(steps))
+            runner.attempt(lambda runner=runner: runner.average(AVERAGED))
         return {runner.name: runner.blocks for runner in runners}
 
 
