@@ -22,6 +22,8 @@ MOST_STATES = 4
 def log_product_of_all(logits: Tensor) -> Tensor:
     """The logarithm of the product of matrices over time, as Pyro's ``_sequential_logmatmulexp``.
 
+    By a tree of depth log T: Särkkä and García-Fernández, Temporal Parallelization of Bayesian Smoothers, 2019.
+
     Args:
         logits: logarithms of matrices, of shape […, T, S, S].
 
