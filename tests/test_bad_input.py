@@ -844,8 +844,9 @@ def check_refused(arguments, says, folder, capsys):
     assert status == 2, err
     assert out == ""
     assert "Traceback" not in err
-    assert content(folder).keys() - before.keys() == set()
-    assert content(folder) == before
+    after = content(folder)
+    assert after.keys() - before.keys() == set()
+    assert after == before
 
 
 @pytest.mark.parametrize(("arguments", "says"), list(rows()))

@@ -7,7 +7,7 @@ import math
 import pyro
 import pytest
 import torch
-from rank_fits import FEW, ROWS, TAKEN, Y
+from rank_fits import ROWS, TAKEN, Y
 from rank_reference import BACKENDS, by_one_process, demand_agreement, on_ranks
 
 from sweepvi.distributed import Shards, seed_rank
@@ -34,9 +34,11 @@ def test_ranks_end_with_equal_bits(told):
     demand_agreement(told, [name for name in told[0] if name != "refused"])
 
 
-@pytest.mark.parametrize("name", FEW)
-def test_a_fit_is_that_of_one_process_that_averages_gradients(told, name):
-    demand_equal(told[0][name], *ROWS[name])
+def test_fits_are_those_of_one_process_that_averages_gradients(told):
+    names = [name for name in told[0] if name in ROWS]
+    assert len(names) > 1
+    for name in names:
+        demand_equal(told[0][name], *ROWS[name])
 
 
 def test_gradients_accumulate(told):

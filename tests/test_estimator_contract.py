@@ -119,7 +119,7 @@ def assert_unbiased(elbo: Any, row: Row) -> None:
     exact_loss, exact = row.problem().exact(row.bound)
     problem = row.copies()
     losses: list[float] = []
-    draws: dict[str, list[torch.Tensor]] = {name: [] for name in problem.start}
+    draws = {name: Estimates() for name in problem.start}
     with pyro.get_param_store().scope():
         pyro.set_rng_seed(0)
         elbo.loss(problem.model, problem.guide)
@@ -129,10 +129,10 @@ def assert_unbiased(elbo: Any, row: Row) -> None:
         while len(losses) < 5 or (len(losses) < MOST_CALLS and not _precise(draws, exact)):
             losses.append(elbo.loss_and_grads(problem.model, problem.guide) / LANES)
             for name, found in draws.items():
-                found.append(pyro.param(name).grad.double())
+                found.add(pyro.param(name).grad.double())
                 pyro.param(name).grad = None
     for name, found in draws.items():
-        mean, error = _mean(found)
+        mean, error = found.mean()
         assert bool(((mean - exact[name]).abs() < 4 * error).all()), f"{name}: biased: {mean}, not {exact[name]}"
     assert _precise(draws, exact), "so noisy that an error of 2 % would not be noticed"
     values = torch.tensor(losses).double()
@@ -140,15 +140,26 @@ def assert_unbiased(elbo: Any, row: Row) -> None:
     assert abs(values.mean() - exact_loss) < 6 * values.std() / len(values) ** 0.5 + rounding, "another objective"
 
 
-def _mean(found: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean estimate, and its standard error: with rounding, as some gradients have no noise."""
-    estimates = torch.cat(found)
-    rounding = 1e-5 * estimates.abs().amax(0)
-    return estimates.mean(0), estimates.std(0) / len(estimates) ** 0.5 + rounding
+class Estimates:
+    """Sums over all lanes' estimates of a parameter's gradient."""
+
+    def __init__(self) -> None:
+        self.number, self.sum, self.squares, self.largest = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
+
+    def add(self, found: torch.Tensor) -> None:
+        self.number += len(found)
+        self.sum, self.squares = self.sum + found.sum(0), self.squares + found.square().sum(0)
+        self.largest = torch.maximum(self.largest, found.abs().amax(0))
+
+    def mean(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean estimate, and its standard error: with rounding, as some gradients have no noise."""
+        mean = self.sum / self.number
+        variance = (self.squares / self.number - mean.square()).clamp(min=0.0)
+        return mean, (variance / (self.number - 1)).sqrt() + 1e-5 * self.largest
 
 
-def _precise(draws: dict[str, list[torch.Tensor]], exact: dict[str, torch.Tensor]) -> bool:
-    return all(bool((4 * _mean(found)[1] < NOTICED * exact[name].abs()).all()) for name, found in draws.items())
+def _precise(draws: dict[str, Estimates], exact: dict[str, torch.Tensor]) -> bool:
+    return all(bool((4 * found.mean()[1] < NOTICED * exact[name].abs()).all()) for name, found in draws.items())
 
 
 def test_every_estimator_that_says_it_is_unbiased_has_a_row():

@@ -149,11 +149,14 @@ SEEDED = "networks have buffers that differ between seeds"
 
 
 def eight(row, steps, **engine):
-    """Fits that differ in their seeds; those of a flow in their step sizes."""
+    """Fits that differ in their seeds; those of a flow whose layers are drawn, in their step sizes."""
     if row[1] == "auto_iaf_normal":
         rates = [{"name": "clipped_adam", "lr": 0.001 * (lane + 1)} for lane in range(8)]
         return [fit(*row, optimizer=rate, engine={"steps": steps, **engine}) for rate in rates]
-    return [fit(*row, engine={"steps": steps, "seed": seed, **engine}) for seed in range(8)]
+    # With the usual step size, one of uk_drivers goes to a loss of 1e7, and Pyro's own fit from one rounding beside
+    # is 2e-10 off.
+    small = {"optimizer": {"name": "clipped_adam", "lr": 0.001}} if row[1] == "auto_real_nvp" else {}
+    return [fit(*row, **small, engine={"steps": steps, "seed": seed, **engine}) for seed in range(8)]
 
 
 LONG_TO_TRACE = {"iwae", "vimco", "renyi", "reweighted_wake_sleep", "mmd", "uk_drivers"}
@@ -214,6 +217,7 @@ def test_a_network_in_float32_amplifies_roundings_and_lanes_are_no_further_off()
     assert lanes < 10 * own
 
 
+@pytest.mark.long
 def test_float64_over_2000_steps():
     [made] = [fit(CHEAPEST, "auto_normal", "trace", engine={"steps": 2000})]
     agree(as_lanes([made])[0], *eagerly(made, 2000), SAME["float64"])

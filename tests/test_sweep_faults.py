@@ -64,7 +64,7 @@ def workers_of(pid):
 
 
 def test_each_way_to_fail_is_said_and_disturbs_nobody(tmp_path):
-    words = [*BAD, "engine.seed=0,1,2,3,4,5,6", "sweep.time_limit=20", "workers.memory=4", "sweep.finalists=0"]
+    words = [*BAD, "engine.seed=0,1,2,3,4,5,6", "sweep.time_limit=10", "workers.memory=4", "sweep.finalists=0"]
     record = sweep(tmp_path / "bad", *words)
     found = {trial.params["engine.seed"]: trial for trial in record.trials}
     assert [found[seed].state for seed in (0, 6)] == ["COMPLETE", "COMPLETE"]

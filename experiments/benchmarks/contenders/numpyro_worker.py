@@ -56,7 +56,7 @@ class Steady:
         self._state, loss = self._advance(self._done, self._done + steps, self._state, *self._hyper)
         jax.block_until_ready(self._state)
         self._done += steps
-        return {"steps": steps, "loss": float(loss.mean())}
+        return {"steps": steps, "lanes": len(self._hyper[0]), "loss": float(loss.mean())}
 
 
 def svi_of(made: Program, rate: Any, clip: Any) -> Any:

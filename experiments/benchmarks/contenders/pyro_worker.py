@@ -70,7 +70,7 @@ class Steady:
     def advance(self, steps: int) -> dict[str, Any]:
         """Take steps."""
         losses = self.fit.run(steps)
-        return {"steps": steps, "loss": statistics.fmean(losses[-LAST:])}
+        return {"steps": steps, "lanes": 1, "loss": statistics.fmean(losses[-LAST:])}
 
 
 def trials(name: str, dtype: str, number: int, length: int, draws: int, **_: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Runner:
 
     def __init__(self, name: str, worker: Worker) -> None:
         self.name, self.blocks = name, Blocks()
-        self._worker, self._lanes, self._steps = worker, 1, 1
+        self._worker, self._steps = worker, 1
 
     def attempt(self, action: Callable[[], None]) -> None:
         """Do it unless something went wrong before; keep what goes wrong."""
@@ -62,9 +62,8 @@ class Runner:
 
     def start(self, case: str, dtype: str, lanes: int, device: str) -> None:
         """Set up; Pyro has one lane only."""
-        self._lanes = 1 if self.name == "pyro" else lanes
         arrays = problem(case).arrays if self.name == "numpyro" else None
-        request = {"name": case, "dtype": dtype, "lanes": self._lanes, "device": device, "tier": self.name}
+        request = {"name": case, "dtype": dtype, "lanes": lanes, "device": device, "tier": self.name}
         self._worker.ask("start", **request, **({"arrays": arrays} if arrays else {}))
 
     def calibrate(self, seconds: float) -> None:
@@ -77,7 +76,7 @@ class Runner:
     def measure(self, steps: int | None = None) -> None:
         """Add a block."""
         reply = self._worker.ask("advance", steps=steps or self._steps)
-        lane_steps = reply["steps"] * self._lanes
+        lane_steps = reply["steps"] * reply["lanes"]
         self.blocks.wall.append(reply["seconds"] / lane_steps)
         self.blocks.cpu.append(reply["cpu"] / lane_steps)
         self.blocks.loss = reply["loss"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,14 @@ class Steady:
         program = captured(begun)
         first = Entrant.of(recipe, Start.of(begun), begun.optimization, program)
         size = lanes if at_once else min(lanes, max(each for each in LADDER if each <= lanes_in_cache(program)))
-        self._parts = []
+        parts = []
         for part in range(0, lanes, size):
             entrants = [replace(first, seed=part + seed) for seed in range(min(size, lanes - part))]
             cohort = Cohort(program, entrants, len(entrants), recipe.settings, total=ENDLESS)
-            self._parts.append((cohort, Iterates(len(entrants), len(program.start))))
-        taken = self.advance(1)["steps"]
-        stepping = self._parts[0][0].stepping
+            parts.append((cohort, Iterates(len(entrants), len(program.start))))
+        self._next = cycle(parts)
+        taken, *_ = [self.advance(1)["steps"] for _ in parts]
+        stepping = parts[0][0].stepping
         if tier == "compiled" and stepping.compiled_from is None:
             raise RuntimeError(stepping.note)
         return {"formula": lanes * lane_bytes(program, slots=2, steps=taken)}
@@ -76,16 +78,19 @@ class Steady:
         self._around.close()
 
     def advance(self, steps: int) -> dict[str, Any]:
-        """Take at least that many steps, whole chunks; all that a fit does at each is done."""
-        before = self._parts[0][0].steps_taken
-        for cohort, iterates in self._parts:
-            while cohort.steps_taken < before + steps:
-                cohort.advance(ENDLESS)
-                iterates.add(cohort)
-        if self._parts[0][0].device.type == "cuda":
+        """Take at least that many steps, whole chunks; all that a fit does at each is done.
+
+        Of more lanes than the engine runs at once, those whose turn it is take them.
+        """
+        cohort, iterates = next(self._next)
+        before = cohort.steps_taken
+        while cohort.steps_taken < before + steps:
+            cohort.advance(ENDLESS)
+            iterates.add(cohort)
+        if cohort.device.type == "cuda":
             torch.cuda.synchronize()
-        losses = torch.cat([cohort.record.chunks[-1].losses[-1] for cohort, _ in self._parts])
-        return {"steps": self._parts[0][0].steps_taken - before, "loss": float(losses.mean())}
+        loss = float(cohort.record.chunks[-1].losses[-1].mean())
+        return {"steps": cohort.steps_taken - before, "lanes": cohort.lanes, "loss": loss}
 
 
 def trials(name: str, dtype: str, number: int, length: int, draws: int, tier: str) -> dict[str, Any]:
