@@ -27,6 +27,7 @@ from sweepvi.partition import Partition
 from sweepvi.problem import Model, given_problem
 from sweepvi.programs import FittedProgram
 from sweepvi.progress import observer_for
+from sweepvi.provenance import provenance
 from sweepvi.recipe import OptimizerFactory, Recipe
 from sweepvi.registry import GIVEN
 from sweepvi.results import FitResult, from_outcome
@@ -165,7 +166,8 @@ def fit_many(
         return []
     observer = progress if isinstance(progress, Observer) else observer_for(progress, made[0].settings.log_every)
     outcomes = engines.fit_many(made, observer)
-    results = [from_outcome(one, outcome) for one, outcome in zip(made, outcomes, strict=True)]
+    known = provenance()
+    results = [from_outcome(one, outcome, known) for one, outcome in zip(made, outcomes, strict=True)]
     for one, result in zip(made, results, strict=True):
         raise_if_demanded(one, result)
     return results
@@ -221,7 +223,7 @@ def recipe_from(
     """The recipe of :func:`fit`'s arguments; ``components`` holds specifications of groups; others are as there."""
     config, given, problems = specified(model, args, kwargs, **components)
     raise_if(problems + recipe.check(config, [*given, *(set(registry.GROUPS) - set(config))]))
-    return recipe.build(config, given)
+    return recipe.build_checked(config, given)
 
 
 def specified(

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
+from typing import Any
 
 PACKAGES = ("sweepvi", "torch", "pyro-ppl", "hydra-core", "numpy")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a fit's numbers."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+def provenance() -> dict[str, Any]:
+    """``versions`` of Python and of the packages that decide a fit's numbers; ``git_commit`` of the current folder.
+
+    Asking for the commit starts a process or two: of many fits, once.
+    """
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git_commit": git_commit(),
+    }
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

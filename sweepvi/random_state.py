@@ -43,10 +43,20 @@ def seeded(seed: int) -> Iterator[None]:
     with ONE_AT_A_TIME:
         before = raw_random_state()
         try:
-            pyro.set_rng_seed(seed)
+            _seed(seed)
             yield
         finally:
             set_raw_random_state(before)
+
+
+def _seed(seed: int) -> None:
+    """As Pyro does. Where there is no accelerator, torch would note to seed one later, with a traceback each time."""
+    if torch.accelerator.is_available():
+        pyro.set_rng_seed(seed)
+        return
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
 
 
 def get_random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -193,8 +193,12 @@ def build(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> 
         ConfigError: with every problem.
 
     """
-    given = given or {}
-    raise_if(check(config, given))
+    raise_if(check(config, given or {}))
+    return build_checked(config, given or {})
+
+
+def build_checked(config: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
+    """See :func:`build`; of what :func:`check` has let through."""
     parts = {g: given[g] if g in given else registry.build(g, config[g]) for g in registry.GROUPS}
     distributed: Distributed = parts["distributed"]
     settings: Settings = parts["engine"]

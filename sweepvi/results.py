@@ -33,7 +33,6 @@ from sweepvi.partition import Single
 from sweepvi.posterior import Posterior
 from sweepvi.problem import Problem, given_problem
 from sweepvi.programs import Fitted, FittedProgram
-from sweepvi.provenance import git_commit, versions
 from sweepvi.recipe import Recipe, build, config_hash, fingerprint
 from sweepvi.registry import GIVEN
 from sweepvi.run_folder import (
@@ -318,8 +317,8 @@ def occupied(folder: Path) -> list[Complaint]:
     return []
 
 
-def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
-    """The result of a recipe's outcome."""
+def from_outcome(recipe: Recipe, outcome: Outcome, provenance: Mapping[str, Any]) -> FitResult:
+    """The result of a recipe's outcome; ``provenance`` is of those of :func:`sweepvi.provenance.provenance`."""
     score = elbo_score(outcome.log_weights)
     notes = [note for note in (recipe.guide.note(), *outcome.notes) if note]
     if score.nonfinite:
@@ -350,7 +349,7 @@ def from_outcome(recipe: Recipe, outcome: Outcome) -> FitResult:
         frozen=outcome.frozen,
         notes=notes,
         posterior=outcome.fresh.posterior if outcome.fresh is not None else None,
-        provenance={"versions": versions(), "git_commit": git_commit()},
+        provenance=dict(provenance),
         runnable=Runnable(outcome.problem, outcome.fitted, outcome.snapshot, settings, fingerprint(recipe)),
     )
     ends = [each["elbo"] for each in result.restarts] or [result.elbo]

@@ -9,6 +9,7 @@ from sweepvi import recipe
 from sweepvi.engine import Checkpoint, Observer
 from sweepvi.errors import DivergedError, raise_if
 from sweepvi.files import write_atomically
+from sweepvi.provenance import provenance
 from sweepvi.recipe import Recipe
 from sweepvi.report import draw_losses
 from sweepvi.results import FitResult, from_outcome, occupied
@@ -18,7 +19,7 @@ from sweepvi.run_folder import CHECKPOINT, CONFIG, config_text
 def run(made: Recipe, folder: Path | None, observer: Observer | None = None, resume: bool = False) -> FitResult:
     """Run a recipe, with its folder if it has one; the result is saved there. Raises as ``sweepvi.fit`` does."""
     if folder is None or not made.distributed.leads:
-        result = from_outcome(made, engines.fit(made, observer))
+        result = from_outcome(made, engines.fit(made, observer), provenance())
     else:
         result = _run_in(folder, made, observer, resume)
     raise_if_demanded(made, result)
@@ -40,7 +41,7 @@ def _run_in(folder: Path, made: Recipe, observer: Observer | None, resume: bool)
     def write_config() -> None:
         write_atomically(folder / CONFIG, config_text(made.config))
 
-    result = from_outcome(made, engines.fit(made, observer, checkpoint, resume, write_config))
+    result = from_outcome(made, engines.fit(made, observer, checkpoint, resume, write_config), provenance())
     result.write(folder)
     draw_losses(folder)
     return result

@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "results": BASE
     | COMPONENTS
     | {"registry", "recipe", "engine", "diagnostics", "run_folder", "posterior", "evidence", "verdict"},
-    "runs": {"errors", "files", "engine", "recipe", "report", "results", "run_folder"},
+    "runs": {"errors", "files", "engine", "provenance", "recipe", "report", "results", "run_folder"},
     "preset": {"errors", "files", "registry", "recipe", "engine", "results", "verdict", "report", "run_folder", "runs"},
     "report": {"errors", "files"},
     "progress": {"engine"},

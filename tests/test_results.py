@@ -13,6 +13,7 @@ from pyro.infer import Predictive
 from safetensors.torch import load_file
 
 import sweepvi
+from sweepvi import provenance
 from sweepvi.diagnostics import elbo_score
 from sweepvi.optim import Rule, ScheduleFreeAdamRule
 
@@ -71,6 +72,16 @@ def test_a_saved_result_is_the_result(tmp_path):
     }
     for name, draws in result.sample(7, seed=3).items():
         assert torch.equal(loaded.sample(7, seed=3)[name], draws)
+
+
+def test_of_many_fits_the_commit_is_asked_for_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(provenance, "_git", lambda *words: asked.append(words[0]) or "4711")
+    results = sweepvi.fit_many("eight_schools", settings=[{"seed": seed} for seed in range(3)], restarts=1, **QUICK)
+    assert asked == ["rev-parse", "status"]
+    for result in results:
+        assert result.provenance["git_commit"] == "4711+changes"
+        assert result.provenance["versions"]["torch"] == torch.__version__
 
 
 def test_save_elsewhere_and_load(tmp_path):

@@ -15,7 +15,7 @@ from sweepvi.probing.place import Place, opened
 from sweepvi.probing.ranking import blocks
 from sweepvi.probing.result import ProbeResult
 from sweepvi.probing.row import Row
-from sweepvi.provenance import git_commit, versions
+from sweepvi.provenance import provenance
 from sweepvi.recipe import Recipe
 
 
@@ -65,7 +65,7 @@ def run(
         draws=plan.draws,
         warmup=plan.warmup,
         config=dict(recipe.config),
-        provenance={"versions": versions(), "git_commit": git_commit()},
+        provenance=provenance(),
     )
 
 

@@ -348,7 +348,7 @@ def _summed_up(event: Ended, setup: Setup) -> Done:
 
 def _save(order: Order, event: Ended, kept: Kept, done: Done) -> None:
     """Save a fit as a run folder; over one that a worker has left which died before it could say so."""
-    from sweepvi.provenance import git_commit, versions
+    from sweepvi.provenance import provenance
     from sweepvi.results import FitResult
 
     assert order.folder is not None
@@ -368,7 +368,7 @@ def _save(order: Order, event: Ended, kept: Kept, done: Done) -> None:
         config=dict(order.config),
         skipped=kept.skipped,
         notes=event.notes,
-        provenance={"versions": versions(), "git_commit": git_commit()},
+        provenance=provenance(),
     ).write(Path(order.folder))
 
 

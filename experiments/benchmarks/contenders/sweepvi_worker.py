@@ -18,7 +18,7 @@ from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.entrant import Entrant, Start
 from sweepvi.engine.lanes.iterates import Iterates
 from sweepvi.engine.lanes.lane_fits import LADDER
-from sweepvi.engine.lanes.memory import lane_bytes, lanes_in_cache
+from sweepvi.engine.lanes.memory import lane_bytes, most_lanes
 from sweepvi.engine.trial_run import start as started
 from sweepvi.programs import reachable_modules
 from sweepvi.settings import LaneSettings
@@ -60,18 +60,19 @@ class Steady:
         begun = started(recipe, isolation)
         program = captured(begun)
         first = Entrant.of(recipe, Start.of(begun), begun.optimization, program)
-        size = lanes if at_once else min(lanes, max(each for each in LADDER if each <= lanes_in_cache(program)))
+        most = lanes if at_once else most_lanes(program, recipe.settings)
+        size = min(lanes, max(each for each in LADDER if each <= most))
         parts = []
         for part in range(0, lanes, size):
             entrants = [replace(first, seed=part + seed) for seed in range(min(size, lanes - part))]
             cohort = Cohort(program, entrants, len(entrants), recipe.settings, total=ENDLESS)
             parts.append((cohort, Iterates(len(entrants), len(program.start))))
         self._next = cycle(parts)
-        taken, *_ = [self.advance(1)["steps"] for _ in parts]
+        taken = [self.advance(1)["steps"] for _ in parts]
         stepping = parts[0][0].stepping
         if tier == "compiled" and stepping.compiled_from is None:
             raise RuntimeError(stepping.note)
-        return {"formula": lanes * lane_bytes(program, slots=2, steps=taken)}
+        return {"formula": lanes * lane_bytes(program, slots=2, steps=taken[0])}
 
     def close(self) -> None:
         """Leave the fits' environment."""

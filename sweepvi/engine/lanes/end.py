@@ -154,6 +154,7 @@ class _Drawer:
         self._function = DrawFunction(engine, captured, look)
         given = [captured.start, *self._function.given(0, each, SCORE_SEED)]
         self._graph = StepGraph.traced(self._traceable, [], given)
+        self._last: tuple[tuple[int, int], list[Tensor]] = (0, SCORE_SEED), given[1:]
 
     @property
     def numbers(self) -> float:
@@ -183,7 +184,7 @@ class _Drawer:
         """What is seen of some draws of a fit: shape [draws, …] each, on the CPU; fewer if the user interrupts."""
         parts: list[list[Tensor]] = []
         while len(parts) * self._each < draws and not interrupt.requested:
-            given = self._function.given(len(parts) * self._each, self._each, seed)
+            given = self._given(len(parts) * self._each, seed)
             given = given if change is None else self._normals(given, change)
             seen = self._graph([], [row, *given])[1]
             parts.append([(value if given else value.expand(self._each, *value.shape[1:])).cpu() for value in seen])
@@ -191,6 +192,12 @@ class _Drawer:
         if not parts:
             return [torch.empty(0, dtype=torch.float64, device="cpu")]
         return [torch.cat(column)[:draws] for column in zip(*parts, strict=True)]
+
+    def _given(self, first: int, seed: int) -> list[Tensor]:
+        """What some draws are made of: the same for every fit, so that the last of it is kept."""
+        if self._last[0] != (first, seed):
+            self._last = (first, seed), self._function.given(first, self._each, seed)
+        return self._last[1]
 
     def _traceable(self, row: Tensor, *given: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if not given:

@@ -25,7 +25,7 @@ from sweepvi.engine.lanes.entrant import Entrant
 from sweepvi.engine.lanes.failure import note_reasons
 from sweepvi.engine.lanes.iterates import Iterates
 from sweepvi.engine.lanes.lane_snapshot import courses_of, load_watches, put_courses, put_watches
-from sweepvi.engine.lanes.memory import lanes_in_cache, most_lanes
+from sweepvi.engine.lanes.memory import most_lanes
 from sweepvi.engine.lanes.rank_lanes import ALONE, RankLanes
 from sweepvi.engine.lanes.record import Course
 from sweepvi.engine.lanes.starts import lane_settings
@@ -37,7 +37,7 @@ from sweepvi.errors import CheckpointError
 from sweepvi.recipe import Recipe
 from sweepvi.stopping import Watch
 
-LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+LADDER = tuple(2**power for power in range(15))
 """Numbers of lanes that programs are traced and compiled for."""
 
 
@@ -82,7 +82,7 @@ class LaneFits(Fits):
             for place, own in enumerate(entrants)
             for entrant in own
         ]
-        self._room = min(together.ranks.gathered(min(most_lanes(found, settings), lanes_in_cache(found))))
+        self._room = min(together.ranks.gathered(most_lanes(found, settings)))
         self._at: dict[int, int] = {}
         """Lane of the cohort → number of the fit in it."""
         self._seat(list(range(len(self._lanes))), self._size(len(self._lanes)))

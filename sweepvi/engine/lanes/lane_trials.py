@@ -19,7 +19,7 @@ from sweepvi.engine.lanes.compaction import moved, size_to_go_on
 from sweepvi.engine.lanes.entrant import Entrant
 from sweepvi.engine.lanes.failure import why_not_finite
 from sweepvi.engine.lanes.lane_fits import LADDER
-from sweepvi.engine.lanes.memory import CHUNK, lanes_in_cache, most_lanes
+from sweepvi.engine.lanes.memory import CHUNK, most_lanes
 from sweepvi.engine.lanes.scoring import LaneScorer
 from sweepvi.engine.lanes.starts import Starts
 from sweepvi.engine.lanes.update import Plan, form
@@ -100,7 +100,7 @@ class LaneTrials(Trials):
             self._captured = captured(self._engine)
             self._starts = Starts(self._engine)
             entrants = [self._entrant(task) for task in tasks[:size]]
-            room = min(most_lanes(self._captured, self._settings), lanes_in_cache(self._captured))
+            room = most_lanes(self._captured, self._settings)
             fitting = [each for each in LADDER if each <= min(size, max(room, 1))]
             wanted = next((each for each in LADDER if each >= min(size, max(1, room))), fitting[-1])
             self._cohort = Cohort(

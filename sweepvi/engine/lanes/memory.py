@@ -103,7 +103,12 @@ def lane_bytes(found: Captured, slots: int, steps: int) -> int:
     return found.lane_bytes + each * (size * 2 * (2 + slots) + numbers) + _RECORDED * steps + _OBJECTS
 
 
-def most_lanes(found: Captured, settings: LaneSettings, slots: int = 4) -> int:
+def most_lanes(found: Captured, settings: LaneSettings) -> int:
+    """How many lanes are run at once, of more that wait: as many as memory and the processor's cache have room for."""
+    return min(lanes_in_memory(found, settings), lanes_in_cache(found))
+
+
+def lanes_in_memory(found: Captured, settings: LaneSettings, slots: int = 4) -> int:
     """How many lanes fit into memory."""
     device = found.start.device
     limit = settings.memory * 2**30 if settings.memory is not None else SHARE * available(device)
@@ -111,7 +116,7 @@ def most_lanes(found: Captured, settings: LaneSettings, slots: int = 4) -> int:
 
 
 def lanes_in_cache(found: Captured) -> int:
-    """How many lanes are worth running at once, of more that wait.
+    """How many lanes are worth running at once.
 
     Beyond a processor's cache, a lane's step takes up to twice as long, and calls are few for the numbers in them.
     """
@@ -124,7 +129,7 @@ def _needed(found: Captured, settings: LaneSettings, slots: int) -> int:
 
 def demand_room(found: Captured, settings: LaneSettings, restarts: int) -> None:
     """Raise ``ConfigError`` if a fit's restarts do not fit into memory at once."""
-    most = most_lanes(found, settings)
+    most = lanes_in_memory(found, settings)
     if restarts <= most:
         return
     need, have = _needed(found, settings, 4) / 2**30, available(found.start.device) / 2**30
