@@ -18,7 +18,7 @@ from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.entrant import Entrant, Start
 from sweepvi.engine.lanes.iterates import Iterates
 from sweepvi.engine.lanes.lane_fits import LADDER
-from sweepvi.engine.lanes.memory import lane_bytes, most_lanes
+from sweepvi.engine.lanes.memory import lane_bytes, lanes_in_cache
 from sweepvi.engine.trial_run import start as started
 from sweepvi.programs import reachable_modules
 from sweepvi.settings import LaneSettings
@@ -60,7 +60,7 @@ class Steady:
         begun = started(recipe, isolation)
         program = captured(begun)
         first = Entrant.of(recipe, Start.of(begun), begun.optimization, program)
-        most = lanes if at_once else most_lanes(program, recipe.settings)
+        most = lanes if at_once else lanes_in_cache(program)
         size = min(lanes, max(each for each in LADDER if each <= most))
         parts = []
         for part in range(0, lanes, size):
