@@ -85,7 +85,8 @@ def drawn(found: list[Point], path: Path) -> None:
     ):
         panel.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
         panel.grid(alpha=0.3)
-        panel.legend(fontsize="x-small", frameon=False)
+        panel.legend(fontsize="x-small", frameon=False, loc="upper left")
+    figure.suptitle(", ".join(f"{tier}: {'dashed' if line == '--' else 'solid'}" for tier, line in LINES.items()))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -93,14 +94,14 @@ def drawn(found: list[Point], path: Path) -> None:
 def _lines(panel: Any, found: list[Point], each: str, along: str, value: Callable[[Point], float], label: str) -> None:
     levels = sorted({getattr(point, each) for point in found})
     for place, level in enumerate(levels):
-        for tier in dict.fromkeys(point.tier for point in found):
+        for number, tier in enumerate(dict.fromkeys(point.tier for point in found)):
             line = sorted(
                 (getattr(point, along), value(point))
                 for point in found
                 if getattr(point, each) == level and point.tier == tier
             )
             colour = mpl.colormaps["viridis"](place / len(levels))
-            name = f"{label.format(level)}, {tier}"
+            name = label.format(level) if number == 0 else None
             panel.plot(*zip(*line, strict=True), LINES[tier], marker=".", color=colour, label=name)
 
 
