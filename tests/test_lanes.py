@@ -15,7 +15,7 @@ from sweepvi import telling
 from sweepvi.engine.eager import EagerEngine
 from sweepvi.engine.environment import environment
 from sweepvi.engine.lanes import captured as capturing
-from sweepvi.engine.lanes import lane_fits, memory
+from sweepvi.engine.lanes import end, lane_fits, memory
 from sweepvi.engine.lanes.captured import NotCapturedError, captured
 from sweepvi.engine.lanes.cohort import Cohort
 from sweepvi.engine.lanes.entrant import Entrant, Start
@@ -425,6 +425,25 @@ def test_the_score_is_that_of_the_parameters():
     eager = sweepvi.fit("eight_schools", engine="eager", **kwargs)
     assert abs(lanes.elbo - eager.elbo) < 4 * math.hypot(lanes.elbo_se, eager.elbo_se)
     assert lanes.elbo_se == pytest.approx(eager.elbo_se, rel=0.1)
+
+
+def test_scores_and_posterior_have_their_own_draws_in_parts_too(monkeypatch):
+    common = {"engine": {**ENGINE, "steps": 5, "score_draws": 20, "posterior_draws": 12}}
+    settings, asked, before = [{"seed": seed} for seed in range(2)], set(), end.DrawFunction.given
+
+    def noted(self, first, count, seed):
+        asked.add((first, count, seed))
+        return before(self, first, count, seed)
+
+    monkeypatch.setattr(end.DrawFunction, "given", noted)
+    whole = sweepvi.fit_many("eight_schools", settings=settings, **common)
+    monkeypatch.setattr(end, "AT_ONCE", 8)
+    parts = sweepvi.fit_many("eight_schools", settings=settings, **common)
+    for one, other in zip(whole, parts, strict=True):
+        assert math.isclose(one.elbo, other.elbo, rel_tol=1e-10)
+        assert math.isclose(one.elbo_se, other.elbo_se, rel_tol=1e-8)
+    scores, posterior = {(0, 20), (0, 8), (8, 8), (16, 8)}, {(0, 20), (0, 8), (8, 8)}
+    assert asked >= {(*part, end.SCORE_SEED) for part in scores} | {(*part, end.POSTERIOR_SEED) for part in posterior}
 
 
 def test_a_program_that_is_another_at_every_call_runs_eagerly():

@@ -60,8 +60,7 @@ class Steady:
         begun = started(recipe, isolation)
         program = captured(begun)
         first = Entrant.of(recipe, Start.of(begun), begun.optimization, program)
-        most = lanes if at_once else lanes_in_cache(program)
-        size = min(lanes, max(each for each in LADDER if each <= most))
+        size = lanes if at_once else min(lanes, max(each for each in LADDER if each <= lanes_in_cache(program)))
         parts = []
         for part in range(0, lanes, size):
             entrants = [replace(first, seed=part + seed) for seed in range(min(size, lanes - part))]
